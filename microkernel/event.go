@@ -1,0 +1,202 @@
+package microkernel
+
+import (
+	"time"
+
+	"github.com/sluicemesh/sluice/isa"
+	"github.com/sluicemesh/sluice/mesh"
+)
+
+// Instant is a moment of the driver's clock in nanoseconds of Unix time. The core
+// never reads a clock; it only compares the instants that events carry. They do not
+// decrease from one event to the next.
+type Instant int64
+
+// Add returns the instant d later.
+func (t Instant) Add(d time.Duration) Instant { return t + Instant(d) }
+
+// Sub returns the time from u to t.
+func (t Instant) Sub(u Instant) time.Duration { return time.Duration(t - u) }
+
+// PlanID is a program's ID; unique among the plans that the kernel remembers.
+type PlanID string
+
+// Generation numbers the changes of one overlay key, across restarts too.
+type Generation uint64
+
+// Principal is who asked, as authenticated by the surface; never read from a plan.
+type Principal struct {
+	Name string
+	Role Role
+}
+
+// Role is what a principal may do.
+type Role string
+
+// Roles.
+const (
+	Viewer   Role = "viewer"
+	Proposer Role = "proposer"
+	Approver Role = "approver"
+	Admin    Role = "admin"
+)
+
+// Event is a fact. The set is closed; each event carries the instant at which the
+// driver learned of it.
+type Event interface{ When() Instant }
+
+// Stamp is embedded in every event.
+type Stamp struct{ At Instant }
+
+// When implements Event.
+func (s Stamp) When() Instant { return s.At }
+
+// Submitted: a principal handed in a program. View holds the facts at that moment.
+type Submitted struct {
+	Stamp
+	By      Principal
+	Program isa.Program // as written, before expansion
+	View    View
+}
+
+// Approved: another principal allows a held plan. View is taken anew.
+type Approved struct {
+	Stamp
+	Plan PlanID
+	By   Principal
+	View View
+}
+
+// Aborted: somebody with the right to do so stops a plan.
+type Aborted struct {
+	Stamp
+	Plan   PlanID
+	By     Principal
+	Reason string
+}
+
+// Viewed answers Recheck: the facts at the moment at which the plan holds its locks.
+type Viewed struct {
+	Stamp
+	Plan PlanID
+	View View
+}
+
+// Applied: every required proxy ACKed the overlay of this generation.
+type Applied struct {
+	Stamp
+	Plan       PlanID
+	Step       isa.StepID
+	Generation Generation
+	Acks       mesh.Acks
+}
+
+// Proved: what was observed about a drained target. The core decides if it suffices.
+type Proved struct {
+	Stamp
+	Plan  PlanID
+	Step  isa.StepID
+	Proof mesh.Proof
+}
+
+// Restarted: the instance is up and ready again as the incarnation that Ref names.
+type Restarted struct {
+	Stamp
+	Plan PlanID
+	Step isa.StepID
+	Old  mesh.Ref
+	New  mesh.Ref
+}
+
+// Withdrawn: every required proxy ACKed that the overlay is gone.
+type Withdrawn struct {
+	Stamp
+	Plan       PlanID
+	Step       isa.StepID
+	Generation Generation
+}
+
+// Scaled: the workload now wants Replicas; Former is what it wanted before.
+type Scaled struct {
+	Stamp
+	Plan             PlanID
+	Step             isa.StepID
+	Former, Replicas int
+}
+
+// Failed: an effect of the step cannot be achieved: NACK, refused by the cluster,
+// lost lease, foreign writer. Code is CodeUnsupported, CodeForeignOwner, ... or "".
+type Failed struct {
+	Stamp
+	Plan   PlanID
+	Step   isa.StepID
+	Code   isa.Code
+	Reason string
+}
+
+// Fired: a timer that SetTimer set ran out.
+type Fired struct {
+	Stamp
+	Timer TimerID
+}
+
+// Judged: the monitor's verdict on a plan under watch.
+type Judged struct {
+	Stamp
+	Plan    PlanID
+	Verdict HarmVerdict
+}
+
+// Led: this process became leader with a term greater than any before it. Proofs of
+// the former leader are void.
+type Led struct {
+	Stamp
+	Term uint64
+}
+
+// Probed answers Probe: what is in force in the world, after a Led.
+type Probed struct {
+	Stamp
+	Overlays  []mesh.Overlay  // believed installed, sorted by key
+	Instances []mesh.Instance // every instance of the registry, sorted by UID
+}
+
+// Paused: no new effect of any plan (or of one, if Plan is set) except restore.
+type Paused struct {
+	Stamp
+	Plan   PlanID // "" = all
+	By     Principal
+	Reason string
+}
+
+// Resumed ends a pause; by an admin it also clears a freeze.
+type Resumed struct {
+	Stamp
+	Plan PlanID
+	By   Principal
+}
+
+// HarmVerdict is what the harm monitor says of the services in a plan's radius.
+type HarmVerdict struct {
+	Label    HarmLabel
+	Service  mesh.Service // the worst one, "" if clean
+	Evidence string       // numbers, for the record and the report
+}
+
+// HarmLabel is the outcome of watching a plan.
+type HarmLabel string
+
+// Labels.
+const (
+	Clean        HarmLabel = "clean"         // watched to the end, every check kept
+	Harm         HarmLabel = "harm"          // made worse: abort and compensate
+	NotRecovered HarmLabel = "not-recovered" // to the end, and still broken
+	Inconclusive HarmLabel = "inconclusive"  // to the end, too little traffic to say
+)
+
+// TimerID names a timer of a plan (or of the kernel, with Plan "").
+type TimerID struct {
+	Plan PlanID
+	Step isa.StepID
+	Name string
+}
