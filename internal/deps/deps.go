@@ -4,7 +4,6 @@ package deps
 
 import (
 	_ "connectrpc.com/connect"
-	_ "connectrpc.com/connect/cmd/protoc-gen-connect-go"
 	_ "github.com/chromedp/chromedp"
 	_ "github.com/cockroachdb/datadriven"
 	_ "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -27,7 +26,6 @@ import (
 	_ "gonum.org/v1/gonum/stat/distuv"
 	_ "google.golang.org/grpc"
 	_ "google.golang.org/grpc/encoding/gzip"
-	_ "google.golang.org/protobuf/cmd/protoc-gen-go"
 	_ "google.golang.org/protobuf/proto"
 	_ "pgregory.net/rapid"
 )
