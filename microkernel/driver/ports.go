@@ -1,0 +1,83 @@
+package driver
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sluicemesh/sluice/isa"
+	"github.com/sluicemesh/sluice/mesh"
+	"github.com/sluicemesh/sluice/microkernel"
+)
+
+// Traffic puts overlays on the mesh and proves what they did. All methods are safe for
+// concurrent use. Apply and Withdraw of one key never run at the same time: the driver
+// ends the one (by its context) before it starts the other.
+type Traffic interface {
+	// Apply pushes overlay and returns when every required proxy has ACKed its
+	// generation. Applying the same generation again is no new change. A NACK, a
+	// foreign writer or what the mesh cannot do is a *Refused; when ctx ends first, the
+	// error is ctx's and the overlay stays as it is until Withdraw.
+	Apply(ctx context.Context, overlay mesh.Overlay) (mesh.Acks, error)
+	// Prove calls report with what is known of the overlay's target at once, and again
+	// each time the picture changes, until ctx ends (it then returns nil) or the overlay
+	// of that generation is no longer there (an error). Calls of report do not overlap;
+	// report may block.
+	Prove(ctx context.Context, key mesh.OverlayKey, generation uint64, report func(mesh.Proof)) error
+	// Extend lets the overlay stay for lease from now on. An overlay that has lapsed,
+	// or that has another generation, is an error.
+	Extend(ctx context.Context, key mesh.OverlayKey, generation uint64, lease time.Duration) error
+	// Withdraw removes the overlay of any generation, giving traffic back over ramp,
+	// and returns when every required proxy has ACKed that. An absent overlay is no
+	// error.
+	Withdraw(ctx context.Context, key mesh.OverlayKey, ramp time.Duration) error
+	// Installed returns the overlays that are believed in force, sorted by key: those of
+	// this process and those that proxies or the mesh still hold from one before it.
+	Installed() []mesh.Overlay
+}
+
+// Processes executes restarts and knows the registry. All methods are safe for
+// concurrent use.
+type Processes interface {
+	// Restart restarts the incarnation that ref names and returns when the instance is
+	// Ready as a later one. It is idempotent: if the registry already lists a later
+	// incarnation, it waits for that to be ready and restarts nothing. When ctx ends
+	// first the error is ctx's and the restart under way goes on. What the platform
+	// refuses is a *Refused.
+	Restart(ctx context.Context, ref mesh.Ref, mode isa.Mode) (mesh.Instance, error)
+	// World returns the registry as it is now; the caller must not change it.
+	World() *mesh.World
+}
+
+// Scaler sets the number of wanted instances; nil where the platform cannot.
+type Scaler interface {
+	// Scale sets it and returns what it was before. Setting what already is is no change.
+	Scale(ctx context.Context, service mesh.Service, replicas int) (former int, err error)
+}
+
+// Monitor watches services for harm; Watcher in this package implements it.
+type Monitor interface {
+	// Watch watches as order says until ctx ends (it then returns ctx's error) or there
+	// is a verdict.
+	Watch(ctx context.Context, order microkernel.Watch) (microkernel.HarmVerdict, error)
+}
+
+// Pager calls a human.
+type Pager interface {
+	Page(ctx context.Context, plan microkernel.PlanID, reason string) error
+}
+
+// Refused is the error of a port (or of the driver's own API) that will not do what it
+// was asked, with the code that the plan's record shows.
+type Refused struct {
+	Code   isa.Code // "" = no code fits
+	Reason string
+}
+
+// Error implements error.
+func (r *Refused) Error() string {
+	if r.Code == "" {
+		return r.Reason
+	}
+	return fmt.Sprintf("%s: %s", r.Code, r.Reason)
+}
