@@ -64,6 +64,7 @@ type Target struct {
 	Zone     string   // subset: the instances of one zone
 	Version  string   // subset: the instances of one version
 	Group    []mesh.Service
+	UIDs     []mesh.UID // members of a subset as expansion found them; sorted, see Selects
 }
 
 // Mode is how a restart is carried out.
