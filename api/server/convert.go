@@ -1,0 +1,130 @@
+package server
+
+import (
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	sluicev1 "github.com/sluicemesh/sluice/api/sluice/v1"
+	"github.com/sluicemesh/sluice/isa"
+	"github.com/sluicemesh/sluice/mesh"
+	"github.com/sluicemesh/sluice/microkernel"
+)
+
+// planOut translates a record.
+func planOut(record microkernel.Record) *sluicev1.Plan {
+	plan := &sluicev1.Plan{
+		Id: string(record.ID), Proposer: record.Proposer.Name, Approver: record.Approver.Name,
+		Phase: string(record.Phase), Verdict: string(record.Verdict.Outcome), Code: string(record.Verdict.Code),
+		Faults: faultsOut(record.Verdict.Faults), Program: spell(record.Expanded),
+		Proposed: instantOut(record.Proposed), Ended: instantOut(record.Ended),
+		Harm: string(record.Harm.Label), HarmEvidence: harmOut(record.Harm), Reason: record.Reason,
+		RestartSet: servicesOut(record.RestartSet), BlastRadius: servicesOut(record.BlastRadius),
+		Hash: record.Hash, Epoch: record.Verdict.Epoch, Waiting: record.Waiting,
+	}
+	drains := map[isa.StepID]isa.Drain{}
+	for i := range record.Steps {
+		if drain, ok := record.Steps[i].Step.Action.(isa.Drain); ok {
+			drains[record.Steps[i].Step.ID] = drain
+		}
+	}
+	for i := range record.Steps {
+		plan.Steps = append(plan.Steps, stepOut(&record.Steps[i], drains))
+	}
+	return plan
+}
+
+func harmOut(verdict microkernel.HarmVerdict) string {
+	if verdict.Service == "" {
+		return verdict.Evidence
+	}
+	return string(verdict.Service) + ": " + verdict.Evidence
+}
+
+func stepOut(record *microkernel.StepRecord, drains map[isa.StepID]isa.Drain) *sluicev1.PlanStep {
+	step := &sluicev1.PlanStep{
+		Id: string(record.Step.ID), State: string(record.State),
+		Started: instantOut(record.Started), Acked: instantOut(record.Acked), Ended: instantOut(record.Ended),
+		Acks: int32(max(record.Acks.Acked, record.Proof.Acked)), Required: int32(max(record.Acks.Required, record.Proof.Required)),
+		InFlightAtGate: int32(record.Proof.InFlight), ProofGrade: string(record.Grade),
+		Cut: int32(record.Proof.Cut), Waiting: record.Waiting,
+	}
+	if record.Step.Action != nil {
+		step.Action = string(record.Step.Action.Kind())
+		step.Target = targetOf(record.Step.Action, drains)
+	}
+	return step
+}
+
+// targetOf names what a step acts on; a restore acts on its drain's target.
+func targetOf(action isa.Action, drains map[isa.StepID]isa.Drain) string {
+	switch action := action.(type) {
+	case isa.Restart:
+		return targetText(action.Target)
+	case isa.Drain:
+		return targetText(action.Target)
+	case isa.RestoreTraffic:
+		return targetText(drains[action.Drain].Target)
+	case isa.Await:
+		return targetText(drains[action.Drain].Target)
+	case isa.CircuitBreak:
+		return targetText(action.Target)
+	case isa.RateLimit:
+		return targetText(action.Target)
+	case isa.Scale:
+		return targetText(action.Target)
+	case isa.RollbackConfig:
+		return action.Object
+	}
+	return ""
+}
+
+func targetText(target isa.Target) string {
+	if len(target.Group) > 0 {
+		return strings.Join(servicesOut(target.Group), "+")
+	}
+	text := string(target.Service)
+	for _, part := range []struct{ name, value string }{
+		{"instance", target.Instance}, {"uid", string(target.UID)}, {"zone", target.Zone}, {"version", target.Version},
+	} {
+		if part.value != "" {
+			text += " " + part.name + " " + part.value
+		}
+	}
+	return text
+}
+
+func faultsOut(faults []isa.Fault) []*sluicev1.Fault {
+	out := make([]*sluicev1.Fault, 0, len(faults))
+	for _, fault := range faults {
+		out = append(out, &sluicev1.Fault{
+			Code: string(fault.Code), Line: int32(fault.Line), Column: int32(fault.Column),
+			Path: fault.Path, Reason: fault.Reason, Remedy: fault.Remedy,
+		})
+	}
+	return out
+}
+
+func servicesOut(services []mesh.Service) []string {
+	out := make([]string, 0, len(services))
+	for _, service := range services {
+		out = append(out, string(service))
+	}
+	return out
+}
+
+// instantOut is unset for an instant that has not come.
+func instantOut(at microkernel.Instant) *timestamppb.Timestamp {
+	if at == 0 {
+		return nil
+	}
+	return timeOut(time.Unix(0, int64(at)))
+}
+
+func timeOut(at time.Time) *timestamppb.Timestamp {
+	if at.IsZero() {
+		return nil
+	}
+	return timestamppb.New(at)
+}
