@@ -1,0 +1,172 @@
+package topology
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/sluicemesh/sluice/mesh"
+)
+
+// restartSet returns the closure of nodes over whole components and sticky callers:
+// whatever restarts takes these with it. Sorted.
+func (s *structure) restartSet(nodes []int32) []int32 {
+	marked := newMarks(len(s.names))
+	var set []int32
+	join := func(v int32) {
+		for _, peer := range s.peers(v) {
+			if marked.add(peer) {
+				set = append(set, peer)
+			}
+		}
+	}
+	for _, v := range nodes {
+		join(v)
+	}
+	for at := 0; at < len(set); at++ {
+		v := set[at]
+		for _, i := range s.into[s.in[v]:s.in[v+1]] {
+			if s.edges[i].sticky {
+				join(s.edges[i].caller)
+			}
+		}
+	}
+	slices.Sort(set)
+	return set
+}
+
+// drainOrder sorts set so that callers come before what they reach, also through
+// services outside set. Of a component those with callers from outside come first, and
+// names break ties, so that the order depends on nothing but the paths inside the
+// graph. Its reverse is the order of restarts and restores.
+func (s *structure) drainOrder(set []int32) []int32 {
+	pending := make([]int, len(set)) // callers of each that are not yet in order
+	below := make([][]int, len(set))
+	for i, v := range set {
+		reached := s.calleesOf(v)
+		for j, w := range set {
+			if s.component[v] != s.component[w] && reached.has(w) {
+				below[i] = append(below[i], j)
+				pending[j]++
+			}
+		}
+	}
+	order := make([]int32, 0, len(set))
+	for range set {
+		best := -1
+		for i, v := range set {
+			if pending[i] == 0 && (best < 0 || s.drainsBefore(v, set[best])) {
+				best = i
+			}
+		}
+		order = append(order, set[best])
+		pending[best] = -1
+		for _, j := range below[best] {
+			pending[j]--
+		}
+	}
+	return order
+}
+
+// drainsBefore breaks the tie between two services neither of which must precede.
+func (s *structure) drainsBefore(v, w int32) bool {
+	return cmp.Or(
+		cmp.Compare(s.peers(v)[0], s.peers(w)[0]),
+		cmp.Compare(s.entryRank(v), s.entryRank(w)),
+		cmp.Compare(v, w)) < 0
+}
+
+// entryRank is 0 for a node with a caller outside its component, else 1.
+func (s *structure) entryRank(v int32) int {
+	for _, i := range s.into[s.in[v]:s.in[v+1]] {
+		if s.component[s.edges[i].caller] != s.component[v] {
+			return 0
+		}
+	}
+	return 1
+}
+
+// calleesOf marks all that v reaches by calls, v included.
+func (s *structure) calleesOf(v int32) marks {
+	marked := newMarks(len(s.names))
+	marked.add(v)
+	queue := []int32{v}
+	for at := 0; at < len(queue); at++ {
+		u := queue[at]
+		for _, e := range s.edges[s.out[u]:s.out[u+1]] {
+			if marked.add(e.callee) {
+				queue = append(queue, e.callee)
+			}
+		}
+	}
+	return marked
+}
+
+// outsideCallers counts the distinct direct callers of set that are not in it.
+func (s *structure) outsideCallers(set []int32) int {
+	inside, callers, n := newMarks(len(s.names)), newMarks(len(s.names)), 0
+	for _, v := range set {
+		inside.add(v)
+	}
+	for _, v := range set {
+		for _, i := range s.into[s.in[v]:s.in[v+1]] {
+			if caller := s.edges[i].caller; !inside.has(caller) && callers.add(caller) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// groupOf fills in everything about a group that follows from its restart set. watch
+// holds the other members; why the edges that brought a member in.
+func (s *Snapshot) groupOf(symptom mesh.Service, why map[int32][]int32, watch, restart []int32) Group {
+	order := s.drainOrder(restart)
+	group := Group{
+		Symptom: symptom, Epoch: s.epoch,
+		RestartSet: s.named(restart), DrainOrder: s.named(order),
+		FanIn: s.outsideCallers(restart),
+	}
+	slices.Reverse(order)
+	group.RestartOrder, group.RestoreOrder = s.named(order), s.named(order)
+	group.BlastRadius = s.Blast(group.RestartSet)
+	for _, v := range restart {
+		if s.in[v+1]-s.in[v] > DrainFanIn {
+			group.DrainRequired = append(group.DrainRequired, s.names[v])
+		}
+	}
+	group.Members = s.membersOf(why, watch, restart)
+	group.Missed = s.missed(append(slices.Clone(watch), restart...))
+	return group
+}
+
+// membersOf lists restart and watch, sorted, each with its reasons: the edges that
+// brought it in, or else the sticky and inner edges that tie it to the restart set.
+func (s *Snapshot) membersOf(why map[int32][]int32, watch, restart []int32) []Member {
+	inside := newMarks(len(s.names))
+	for _, v := range restart {
+		inside.add(v)
+	}
+	all := append(slices.Clone(watch), restart...)
+	slices.Sort(all)
+	members := make([]Member, 0, len(all))
+	for _, v := range slices.Compact(all) {
+		member := Member{Service: s.names[v], Level: LevelWatch}
+		if inside.has(v) {
+			member.Level = LevelRestart
+		}
+		reasons := slices.Clone(why[v])
+		for i := s.out[v]; i < s.out[v+1]; i++ {
+			e := s.edges[i]
+			coupled := e.sticky || s.component[e.caller] == s.component[e.callee]
+			if coupled && e.caller != e.callee && inside.has(e.callee) && inside.has(v) {
+				reasons = append(reasons, i)
+			}
+		}
+		slices.Sort(reasons)
+		for _, i := range slices.Compact(reasons) {
+			member.Why = append(member.Why, s.edge(i))
+		}
+		members = append(members, member)
+	}
+	return members
+}

@@ -1,0 +1,245 @@
+package topology
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/sluicemesh/sluice/mesh"
+)
+
+// Bounds of a Series.
+const (
+	Retention = 10 * time.Minute // of ticks
+	MaxAhead  = time.Minute      // a call that ended later than the clock by more is dropped
+	MaxTracks = 1 << 16          // edges by kind of evidence, callees, instances
+
+	chunkSeconds = 30
+	chunkCount   = int64(Retention/time.Second) / chunkSeconds
+)
+
+// Series keeps, for each edge, service and instance, ticks of one second for the last
+// ten minutes. The statistics of a service are those that its callers saw; only
+// without any, what the service itself reported. Of an edge they are those of the best
+// kind of evidence it has: access log or mesh metric, then spans, then connections,
+// so that a request which two sources report counts once.
+//
+// The zero value is not usable; see NewSeries. A frozen copy shares chunks with its
+// origin, which copies a chunk before it writes to it again.
+type Series struct {
+	index      map[trackKey]int32
+	callers    map[mesh.Service][]mesh.Service
+	tracks     []track
+	clock      int64 // Unix seconds of the last Advance, 0 = never
+	generation uint64
+	shared     bool // index and callers belong to a frozen copy too
+	dropped    uint64
+}
+
+// family tells apart tracks of the same name, best evidence of an edge first.
+type family uint8
+
+const (
+	byLog family = iota
+	bySpan
+	byConnection
+	byServer   // of a service, as it reported itself
+	byInstance // of an instance of a service, as callers saw it
+)
+
+// edgeFamilies lists the families of an edge, the best first.
+func edgeFamilies() [3]family { return [...]family{byLog, bySpan, byConnection} }
+
+type trackKey struct {
+	family family
+	from   string // caller; UID for byInstance; "" for byServer
+	callee mesh.Service
+}
+
+// track is the ring of one edge, service or instance.
+type track struct {
+	last   int64 // latest second that was written
+	chunks [chunkCount]*chunk
+}
+
+type chunk struct {
+	start      int64 // Unix second of ticks[0]
+	generation uint64
+	ticks      [chunkSeconds]tick
+}
+
+type tick struct {
+	requests, errors uint32
+	generation       uint64 // in which cells were last copied
+	cells            []cell // sorted by bucket
+}
+
+type cell struct {
+	bucket uint16
+	count  uint32
+}
+
+// Tick sums what happened in one second, or in a window of several.
+type Tick struct {
+	Requests, Errors uint64
+	Hist             *Histogram // latencies of Requests; the caller's own copy
+}
+
+// ErrorShare returns Errors as a share of Requests, 0 without any.
+func (t Tick) ErrorShare() float64 {
+	if t.Requests == 0 {
+		return 0
+	}
+	return float64(t.Errors) / float64(t.Requests)
+}
+
+// P99 returns the 99th percentile of the latencies, 0 without any.
+func (t Tick) P99() time.Duration {
+	if t.Hist == nil {
+		return 0
+	}
+	return t.Hist.Quantile(0.99)
+}
+
+// NewSeries returns an empty series.
+func NewSeries() *Series {
+	return &Series{
+		index: map[trackKey]int32{}, callers: map[mesh.Service][]mesh.Service{}, generation: 1,
+	}
+}
+
+// Advance tells s the present time: calls that end more than MaxAhead later, or more
+// than Retention earlier, are dropped and counted. Before the first Advance every time
+// is accepted.
+func (s *Series) Advance(now time.Time) { s.clock = max(s.clock, now.Unix()) }
+
+// Dropped returns how many calls were too old, too far ahead or over MaxTracks.
+func (s *Series) Dropped() uint64 { return s.dropped }
+
+// Record adds c to its edge (or, without a caller, to what the callee reports of
+// itself) and to its instance. Calls that only show existence are ignored.
+func (s *Series) Record(c Call) {
+	if c.Existence {
+		return
+	}
+	second := c.At.Unix()
+	if s.clock != 0 && (second > s.clock+int64(MaxAhead/time.Second) || second <= s.clock-int64(Retention/time.Second)) {
+		s.dropped++
+		return
+	}
+	kind := byLog
+	switch {
+	case c.Caller == "":
+		kind = byServer
+	case c.Connection:
+		kind = byConnection
+	case !c.Source.Unsampled():
+		kind = bySpan
+	}
+	s.write(trackKey{kind, string(c.Caller), c.Callee}, second, &c)
+	if c.Instance != "" && kind != byServer && kind != bySpan {
+		s.write(trackKey{byInstance, c.Instance, c.Callee}, second, &c)
+	}
+}
+
+// write adds c to the tick of second of the track of key.
+func (s *Series) write(key trackKey, second int64, c *Call) {
+	id, known := s.index[key]
+	if !known {
+		if len(s.tracks) == MaxTracks {
+			s.dropped++
+			return
+		}
+		id = s.insert(key)
+	}
+	t := s.tracks[id].writable(second, s.generation)
+	if t == nil {
+		s.dropped++
+		return
+	}
+	s.tracks[id].last = max(s.tracks[id].last, second)
+	n := c.weight()
+	t.requests = saturate(t.requests, n)
+	if c.Failed {
+		t.errors = saturate(t.errors, n)
+	}
+	t.addCell(bucketOf(c.Latency), n)
+}
+
+// insert gives key a track.
+func (s *Series) insert(key trackKey) int32 {
+	if s.shared {
+		s.index, s.callers, s.shared = maps.Clone(s.index), maps.Clone(s.callers), false
+	}
+	id := int32(len(s.tracks))
+	s.index[key] = id
+	s.tracks = append(s.tracks, track{})
+	caller := mesh.Service(key.from)
+	if key.family <= byConnection && !slices.Contains(s.callers[key.callee], caller) {
+		s.callers[key.callee] = append(s.callers[key.callee], caller)
+	}
+	return id
+}
+
+// writable returns the tick of second, private to generation, nil if that second has
+// already left the ring.
+func (t *track) writable(second int64, generation uint64) *tick {
+	start := second - mod(second, chunkSeconds)
+	slot := mod(start/chunkSeconds, chunkCount)
+	have := t.chunks[slot]
+	switch {
+	case have == nil || have.start < start:
+		have = &chunk{start: start, generation: generation}
+		t.chunks[slot] = have
+	case have.start > start:
+		return nil
+	case have.generation != generation:
+		private := *have
+		private.generation = generation
+		have = &private
+		t.chunks[slot] = have
+	}
+	at := &have.ticks[second-start]
+	if at.generation != generation {
+		at.cells, at.generation = slices.Clone(at.cells), generation
+	}
+	return at
+}
+
+// readable returns the tick of second, nil if nothing was recorded then.
+func (t *track) readable(second int64) *tick {
+	start := second - mod(second, chunkSeconds)
+	have := t.chunks[mod(start/chunkSeconds, chunkCount)]
+	if have == nil || have.start != start || have.ticks[second-start].requests == 0 {
+		return nil
+	}
+	return &have.ticks[second-start]
+}
+
+// addCell counts n in bucket.
+func (t *tick) addCell(bucket uint16, n uint64) {
+	i, found := slices.BinarySearchFunc(t.cells, bucket, func(c cell, b uint16) int { return int(c.bucket) - int(b) })
+	if !found {
+		t.cells = slices.Insert(t.cells, i, cell{bucket: bucket})
+	}
+	t.cells[i].count = saturate(t.cells[i].count, n)
+}
+
+// Freeze returns a copy of s that later writes to s do not change. It costs one copy
+// of the table of tracks; chunks are copied when they are next written.
+func (s *Series) Freeze() *Series {
+	frozen := *s
+	frozen.tracks = slices.Clone(s.tracks)
+	frozen.shared, s.shared = true, true
+	s.generation++
+	frozen.generation = 0 // a frozen copy is never written, see Record's owner
+	return &frozen
+}
+
+// saturate adds n to a counter that stops at its greatest value.
+func saturate(counter uint32, n uint64) uint32 {
+	return counter + uint32(min(n, uint64(^uint32(0)-counter)))
+}
+
+// mod is the remainder that is never negative.
+func mod(a, b int64) int64 { return ((a % b) + b) % b }

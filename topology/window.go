@@ -1,0 +1,107 @@
+package topology
+
+import (
+	"time"
+
+	"github.com/sluicemesh/sluice/mesh"
+)
+
+// Service returns what happened at service in one Unix second, and whether any call
+// was seen then.
+func (s *Series) Service(service mesh.Service, second int64) (Tick, bool) {
+	return s.collect(func(into *Tick) { s.addService(into, service, second, second+1) })
+}
+
+// Edge returns what happened on caller -> callee in one Unix second, and whether any
+// call was seen then.
+func (s *Series) Edge(caller, callee mesh.Service, second int64) (Tick, bool) {
+	return s.collect(func(into *Tick) { s.addEdge(into, caller, callee, second, second+1) })
+}
+
+// Instance returns what callers saw of one instance of callee in one Unix second, and
+// whether any call was seen then.
+func (s *Series) Instance(callee mesh.Service, uid mesh.UID, second int64) (Tick, bool) {
+	return s.collect(func(into *Tick) { s.add(into, trackKey{byInstance, string(uid), callee}, second, second+1) })
+}
+
+// Window sums service over the whole seconds in [from, to), at most Retention.
+func (s *Series) Window(service mesh.Service, from, to time.Time) Tick {
+	sum, _ := s.collect(func(into *Tick) { s.addService(into, service, from.Unix(), to.Unix()) })
+	return sum
+}
+
+// EdgeWindow sums caller -> callee over the whole seconds in [from, to).
+func (s *Series) EdgeWindow(caller, callee mesh.Service, from, to time.Time) Tick {
+	sum, _ := s.collect(func(into *Tick) { s.addEdge(into, caller, callee, from.Unix(), to.Unix()) })
+	return sum
+}
+
+// InstanceWindow sums one instance of callee over the whole seconds in [from, to).
+func (s *Series) InstanceWindow(callee mesh.Service, uid mesh.UID, from, to time.Time) Tick {
+	key := trackKey{byInstance, string(uid), callee}
+	sum, _ := s.collect(func(into *Tick) { s.add(into, key, from.Unix(), to.Unix()) })
+	return sum
+}
+
+// Rate returns the requests a second at service over [from, to).
+func (s *Series) Rate(service mesh.Service, from, to time.Time) float64 {
+	seconds := to.Unix() - from.Unix()
+	if seconds <= 0 {
+		return 0
+	}
+	return float64(s.Window(service, from, to).Requests) / float64(seconds)
+}
+
+// collect runs add on an empty tick and reports whether it saw a request.
+func (s *Series) collect(add func(*Tick)) (Tick, bool) {
+	sum := Tick{Hist: &Histogram{}}
+	add(&sum)
+	return sum, sum.Requests > 0
+}
+
+// addService adds what the callers of service saw, else what it reported itself.
+func (s *Series) addService(into *Tick, service mesh.Service, from, to int64) {
+	seen := false
+	for _, caller := range s.callers[service] {
+		seen = s.addEdge(into, caller, service, from, to) || seen
+	}
+	if !seen {
+		s.add(into, trackKey{byServer, "", service}, from, to)
+	}
+}
+
+// addEdge adds the best evidence of caller -> callee and reports whether the edge has
+// any in the ring.
+func (s *Series) addEdge(into *Tick, caller, callee mesh.Service, from, to int64) bool {
+	for _, kind := range edgeFamilies() {
+		id, known := s.index[trackKey{kind, string(caller), callee}]
+		if known && s.tracks[id].last > to-int64(Retention/time.Second) {
+			s.tracks[id].sum(into, from, to)
+			return true
+		}
+	}
+	return false
+}
+
+// add adds the track of key, if there is one.
+func (s *Series) add(into *Tick, key trackKey, from, to int64) {
+	if id, known := s.index[key]; known {
+		s.tracks[id].sum(into, from, to)
+	}
+}
+
+// sum adds the ticks of [from, to).
+func (t *track) sum(into *Tick, from, to int64) {
+	to = min(to, t.last+1)
+	for second := max(from, to-int64(Retention/time.Second)); second < to; second++ {
+		at := t.readable(second)
+		if at == nil {
+			continue
+		}
+		into.Requests += uint64(at.requests)
+		into.Errors += uint64(at.errors)
+		for _, c := range at.cells {
+			into.Hist.add(c.bucket, uint64(c.count))
+		}
+	}
+}
