@@ -91,7 +91,7 @@ type Restart struct {
 // step's ID, that exactly one RestoreTraffic consumes on every path.
 type Drain struct {
 	Target   Target
-	Share    int          // percent, 1-100
+	Share    int          // percent, 1-100, 0 = 100
 	To       mesh.Service // reroute there; excludes OnEmpty
 	OnEmpty  mesh.OnEmpty
 	Streams  mesh.StreamPolicy // "" = wait
@@ -122,7 +122,7 @@ type RateLimit struct {
 	Target    Target
 	Caller    mesh.Service
 	PerSecond float64
-	Burst     uint32
+	Burst     uint32 // 0 = what passes in one second, at least 1
 	Lease     time.Duration
 }
 
