@@ -103,3 +103,12 @@ func middle(bucket uint16) time.Duration {
 	low := (uint64(bucket)%subBuckets + subBuckets) << shift
 	return time.Duration((low<<1 + 1<<shift) << (unitShift - 1))
 }
+
+// Above counts the durations whose bucket lies above that of d.
+func (h *Histogram) Above(d time.Duration) uint64 {
+	above := uint64(0)
+	for _, n := range h.counts[bucketOf(d)+1:] {
+		above += uint64(n)
+	}
+	return above
+}

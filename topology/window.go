@@ -105,3 +105,19 @@ func (t *track) sum(into *Tick, from, to int64) {
 		}
 	}
 }
+
+// Took reports whether any call at service was seen at or after since.
+func (s *Series) Took(service mesh.Service, since time.Time) bool {
+	if id, known := s.index[trackKey{byServer, "", service}]; known && s.tracks[id].last >= since.Unix() {
+		return true
+	}
+	for _, caller := range s.callers[service] {
+		for _, kind := range edgeFamilies() {
+			id, known := s.index[trackKey{kind, string(caller), service}]
+			if known && s.tracks[id].last >= since.Unix() {
+				return true
+			}
+		}
+	}
+	return false
+}

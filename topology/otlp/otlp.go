@@ -1,0 +1,167 @@
+// Package otlp receives OTLP traces over gRPC and turns CLIENT spans into the evidence
+// of calls and SERVER spans into statistics of the callee. It reads the few fields that
+// matter straight from the bytes, each read bounds-checked; it is not for storing
+// spans, and never looks at names of operations, events or free text.
+//
+//	resource service.name ─► caller (CLIENT) or callee (SERVER)
+//	peer.service, else upstream_cluster, else server.address:port ─► callee
+//	http.response.status_code >= 500, else status ERROR ─► failed
+//
+// Names must be registered services, "namespace/name". A batch that is not valid
+// protobuf is refused whole; a span that names an unknown service is refused alone
+// (partial success) and counted.
+package otlp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	collectorv1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sluicemesh/sluice/mesh"
+	"github.com/sluicemesh/sluice/topology"
+)
+
+// MaxStreams bounds the exports that one connection may have under way.
+const MaxStreams = 32
+
+// Config is what a Server needs.
+type Config struct {
+	// Sink takes each call; never two at once. Required.
+	Sink func(topology.Call)
+	// Known reports whether a service is registered; nil = the graph alone decides, and
+	// exporters are not told. It must not block.
+	Known func(mesh.Service) bool
+	// Resolve names the service that caller reaches at an address, for spans without
+	// peer.service; nil = such spans are ignored.
+	Resolve    func(caller mesh.Service, host string, port uint16) (mesh.Service, bool)
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // nil = no metrics
+	Now        func() time.Time      // nil = time.Now
+}
+
+// Server implements opentelemetry.proto.collector.trace.v1.TraceService on raw bytes.
+type Server struct {
+	config Config
+	spans  *prometheus.CounterVec
+
+	mu   sync.Mutex // guards scan and serialises Sink
+	scan scanner
+}
+
+// New returns a server that is not registered yet.
+func New(config Config) (*Server, error) {
+	if config.Sink == nil {
+		return nil, errors.New("otlp: no sink")
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{config: config, spans: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sluice_otlp_spans_total",
+		Help: "Spans by what became of them; malformed counts batches.",
+	}, []string{"result"})}
+	s.scan = scanner{config: &s.config, names: map[string]mesh.Service{}}
+	if config.Registerer != nil {
+		if err := config.Registerer.Register(s.spans); err != nil {
+			return nil, fmt.Errorf("register otlp metrics: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// Options returns what the grpc.Server that s is registered on must be made with: the
+// codec that hands over raw bytes (it still speaks protobuf for other services), and
+// bounds on messages and streams.
+func Options() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.ForceServerCodecV2(codec{}),
+		grpc.MaxRecvMsgSize(MaxBatch),
+		grpc.MaxConcurrentStreams(MaxStreams),
+	}
+}
+
+// Register adds s to the services of server, which was made with Options.
+func (s *Server) Register(server *grpc.Server) {
+	server.RegisterService(&grpc.ServiceDesc{
+		ServiceName: "opentelemetry.proto.collector.trace.v1.TraceService",
+		HandlerType: (*exporter)(nil),
+		Methods:     []grpc.MethodDesc{{MethodName: "Export", Handler: export}},
+		Metadata:    "opentelemetry/proto/collector/trace/v1/trace_service.proto",
+	}, s)
+}
+
+// exporter is what the service needs of its implementation.
+type exporter interface {
+	Export(batch []byte) (*collectorv1.ExportTraceServiceResponse, error)
+}
+
+// export is the handler of the Export method.
+//nolint:revive // the order of parameters is gRPC's
+func export(server any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
+	batch := new(raw)
+	if err := decode(batch); err != nil {
+		return nil, err
+	}
+	handle := func(context.Context, any) (any, error) { return server.(exporter).Export(batch.data) }
+	if intercept == nil {
+		return handle(ctx, batch)
+	}
+	info := &grpc.UnaryServerInfo{Server: server, FullMethod: collectorv1.TraceService_Export_FullMethodName}
+	return intercept(ctx, batch, info, handle)
+}
+
+// Export takes one ExportTraceServiceRequest. A malformed batch is InvalidArgument and
+// leaves no trace; spans that name unknown services are reported as rejected.
+func (s *Server) Export(batch []byte) (*collectorv1.ExportTraceServiceResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.scan.scan(batch, s.config.Now()); err != nil {
+		s.spans.WithLabelValues("malformed").Inc()
+		return nil, status.Error(codes.InvalidArgument, "malformed batch: "+err.Error())
+	}
+	for i := range s.scan.calls {
+		s.config.Sink(s.scan.calls[i])
+	}
+	s.count(s.scan.counts)
+	response := &collectorv1.ExportTraceServiceResponse{}
+	if n := s.scan.counts.rejected(); n > 0 {
+		response.PartialSuccess = &collectorv1.ExportTracePartialSuccess{
+			RejectedSpans: n, ErrorMessage: s.scan.counts.explain(),
+		}
+	}
+	return response, nil
+}
+
+// count adds to the metrics.
+func (s *Server) count(c Counts) {
+	for _, result := range []struct {
+		name string
+		n    int64
+	}{
+		{"call", c.Calls}, {"served", c.Served}, {"existence", c.Existence}, {"ignored", c.Ignored},
+		{"bad-name", c.BadName}, {"unknown-service", c.Unknown}, {"out-of-bounds", c.OutOfBounds},
+	} {
+		if result.n > 0 {
+			s.spans.WithLabelValues(result.name).Add(float64(result.n))
+		}
+	}
+}
+
+// explain says why spans were refused, with the remedy; it quotes nothing of theirs.
+func (c Counts) explain() string {
+	return fmt.Sprintf("%d spans with a service.name or peer.service that is no NAMESPACE/NAME, "+
+		"%d with one that is not registered in the mesh, %d more than %s from the present; "+
+		"set OTEL_SERVICE_NAME to the registered name", c.BadName, c.Unknown, c.OutOfBounds, MaxAge)
+}
