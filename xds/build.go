@@ -1,0 +1,198 @@
+package xds
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sluicemesh/sluice/mesh"
+)
+
+// ErrUnsupported says that plain Envoy, as we configure it, cannot do what an overlay asks.
+var ErrUnsupported = errors.New("unsupported overlay")
+
+// Staged is an overlay and how far it has been carried to the proxies.
+type Staged struct {
+	mesh.Overlay
+	Armed bool // its runtime keys are on; a raw TCP upstream has none and is armed at once
+	Back  int  // percent of its weight that a drained instance has back; 0 = drained, restoring otherwise
+}
+
+// Scene is everything that resources are made of.
+type Scene struct {
+	World    *mesh.World
+	Overlays []Staged
+	Cuts     map[string]uint64 // by node: how often its inbound listener was replaced to end streams
+}
+
+// Base returns the resources of a proxy with no overlay in force; none if the world
+// does not list it.
+func Base(world *mesh.World, node string) Resources {
+	out, _ := Scene{World: world}.Build(node)
+	return out
+}
+
+// Build returns the resources of a proxy with the overlays armed. Its errors are those
+// of Validate, one for each overlay that is left out, and of a node that the world does
+// not list.
+func Build(world *mesh.World, node string, overlays []mesh.Overlay) (Resources, []error) {
+	scene := Scene{World: world}
+	for _, o := range overlays {
+		scene.Overlays = append(scene.Overlays, Staged{Overlay: o, Armed: true})
+	}
+	return scene.Build(node)
+}
+
+// Build returns the resources of one proxy; see the function Build.
+func (s Scene) Build(node string) (Resources, []error) {
+	proxy := FindProxy(s.World, node)
+	if proxy == nil {
+		return Resources{}, []error{fmt.Errorf("proxy %q is not in the world", node)}
+	}
+	b := builder{scene: s, proxy: proxy, keys: runtimeKeys{}}
+	var errs []error
+	for i := range s.Overlays {
+		o := &s.Overlays[i]
+		if err := Validate(s.World, o.Overlay); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		b.overlays = append(b.overlays, o)
+	}
+	for _, out := range proxy.Outbound {
+		b.upstream(out)
+	}
+	b.inbound()
+	if proxy.Park.IsValid() {
+		b.add(ListenerType, parkName, parkListener(proxy.Park))
+		b.add(RouteType, parkName, parkRoutes(b.http))
+	}
+	b.out.Runtime = []Resource{b.keys.resource(b.generation)}
+	b.sort()
+	return b.out, errs
+}
+
+// builder gathers the resources of one proxy.
+type builder struct {
+	scene      Scene
+	proxy      *mesh.Proxy
+	overlays   []*Staged
+	http       []mesh.Outbound
+	keys       runtimeKeys
+	generation uint64
+	out        Resources
+}
+
+// upstream adds what one upstream needs.
+func (b *builder) upstream(out mesh.Outbound) {
+	protocol := ProtocolOf(b.scene.World, out.Service)
+	drain := b.overlay(mesh.OverlayDrain, out.Service)
+	b.add(ListenerType, outName(out.Service), outListener(out, protocol))
+	clusters := []string{string(out.Service)}
+	if protocol == mesh.TCP {
+		b.cluster(string(out.Service), out.Service, drain)
+	} else {
+		b.http = append(b.http, out)
+		b.add(RouteType, outName(out.Service), outRoutes(out))
+		b.cluster(string(out.Service), out.Service, nil)
+		b.cluster(Twin(out.Service), out.Service, drain)
+		clusters = append(clusters, Twin(out.Service))
+		if drain != nil && drain.Armed {
+			b.keys.drain(out.Service, drain.Drain)
+			b.generation = max(b.generation, drain.Generation)
+		}
+	}
+	if limit := b.overlay(mesh.OverlayBreak, out.Service); limit != nil && limit.Armed {
+		b.keys.limit(clusters, limit.Break)
+		b.generation = max(b.generation, limit.Generation)
+	}
+}
+
+// overlay returns the overlay of a kind on the edge from this proxy to callee, the one
+// for just this caller before the one for all, nil if there is none.
+func (b *builder) overlay(kind mesh.OverlayKind, callee mesh.Service) *Staged {
+	var found *Staged
+	for _, o := range b.overlays {
+		if o.Key.Kind == kind && o.Key.Callee == callee && Concerns(o.Key, b.proxy) &&
+			(found == nil || o.Key.Caller != "") {
+			found = o
+		}
+	}
+	return found
+}
+
+// cluster adds the cluster called name with the endpoints of service.
+func (b *builder) cluster(name string, service mesh.Service, drain *Staged) {
+	protocol := ProtocolOf(b.scene.World, service)
+	cluster, endpoints := edsCluster(name, protocol)
+	park := b.proxy.Park
+	if protocol == mesh.TCP {
+		park = tcpPark(drain)
+	}
+	b.add(ClusterType, name, cluster)
+	b.add(EndpointType, endpoints, assignment(endpoints, b.scene.World, service, drain, park))
+}
+
+// inbound adds the way to the proxy's own application.
+func (b *builder) inbound() {
+	p := b.proxy
+	if !p.Inbound.IsValid() {
+		return
+	}
+	protocol := ProtocolOf(b.scene.World, p.Service)
+	b.add(ClusterType, AppCluster, appCluster(p.App, protocol))
+	b.add(ListenerType, inName, inListener(p.Inbound, protocol, b.scene.Cuts[p.Node]))
+	if protocol != mesh.TCP {
+		b.add(RouteType, inName, inRoutes())
+	}
+}
+
+func (b *builder) add(t TypeURL, name string, m proto.Message) {
+	list := b.out.list(t)
+	*list = append(*list, resource(name, m))
+}
+
+func (b *builder) sort() {
+	for _, t := range Types() {
+		slices.SortFunc(b.out.Of(t), func(x, y Resource) int { return cmp.Compare(x.Name, y.Name) })
+	}
+}
+
+// FindProxy returns the proxy with the node id, nil if there is none. O(log n).
+func FindProxy(world *mesh.World, node string) *mesh.Proxy {
+	if world == nil {
+		return nil
+	}
+	i, found := slices.BinarySearchFunc(world.Proxies, node, func(p mesh.Proxy, n string) int {
+		return cmp.Compare(p.Node, n)
+	})
+	if !found {
+		return nil
+	}
+	return &world.Proxies[i]
+}
+
+// ProtocolOf returns what service speaks; HTTP for one that the world does not list.
+func ProtocolOf(world *mesh.World, service mesh.Service) mesh.Protocol {
+	if state := world.Find(service); state != nil && state.Protocol == mesh.TCP {
+		return mesh.TCP
+	}
+	return mesh.HTTP
+}
+
+// Concerns reports whether an overlay with key changes what proxy does: whether it
+// calls the callee, as one of the callers that the key names.
+func Concerns(key mesh.OverlayKey, proxy *mesh.Proxy) bool {
+	if key.Caller != "" && key.Caller != proxy.Service {
+		return false
+	}
+	for _, out := range proxy.Outbound {
+		if out.Service == key.Callee {
+			return true
+		}
+	}
+	return false
+}

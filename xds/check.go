@@ -1,0 +1,119 @@
+package xds
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// Check reports every reference that leads nowhere: Envoy ACKs a route to a cluster
+// that does not exist, and then answers 503. nil if there is none.
+func (r *Resources) Check() error {
+	c := checker{resources: r, keys: map[string]bool{generationKey: true}}
+	for _, t := range Types() {
+		list := r.Of(t)
+		for i := range list {
+			if i > 0 && list[i].Name <= list[i-1].Name {
+				c.fault("%s %q is out of order or there twice", t.Short(), list[i].Name)
+			}
+			c.resource(&list[i])
+		}
+	}
+	c.runtime()
+	return errors.Join(c.faults...)
+}
+
+type checker struct {
+	resources *Resources
+	keys      map[string]bool // runtime keys that something asks for
+	faults    []error
+}
+
+func (c *checker) fault(format string, args ...any) {
+	c.faults = append(c.faults, fmt.Errorf(format, args...))
+}
+
+func (c *checker) resource(r *Resource) {
+	switch m := r.Message.(type) {
+	case *clusterv3.Cluster:
+		if m.GetType() == clusterv3.Cluster_EDS {
+			c.need(EndpointType, m.GetEdsClusterConfig().GetServiceName(), "cluster "+r.Name)
+		}
+	case *listenerv3.Listener:
+		for _, chain := range m.GetFilterChains() {
+			for _, filter := range chain.GetFilters() {
+				c.filter(r.Name, filter.GetTypedConfig())
+			}
+		}
+	case *routev3.RouteConfiguration:
+		for _, host := range m.GetVirtualHosts() {
+			for _, route := range host.GetRoutes() {
+				c.route(r.Name, route)
+			}
+		}
+	}
+}
+
+func (c *checker) filter(listener string, config *anypb.Any) {
+	message, err := config.UnmarshalNew()
+	if err != nil {
+		c.fault("listener %s: %w", listener, err)
+		return
+	}
+	switch f := message.(type) {
+	case *hcmv3.HttpConnectionManager:
+		c.need(RouteType, f.GetRds().GetRouteConfigName(), "listener "+listener)
+	case *tcpv3.TcpProxy:
+		c.need(ClusterType, f.GetCluster(), "listener "+listener)
+	}
+}
+
+func (c *checker) route(config string, route *routev3.Route) {
+	if key := route.GetMatch().GetRuntimeFraction().GetRuntimeKey(); key != "" {
+		c.keys[key] = true
+	}
+	if action := route.GetRoute(); action != nil {
+		c.need(ClusterType, action.GetCluster(), "route "+config)
+	}
+}
+
+// need demands that the resource called name exists.
+func (c *checker) need(t TypeURL, name, by string) {
+	if c.resources.Find(t, name) == nil {
+		c.fault("%s needs %s %q, which there is not", by, t.Short(), name)
+	}
+}
+
+// runtime demands that somebody asks for each key that is set.
+func (c *checker) runtime() {
+	for _, r := range c.resources.Runtime {
+		layer, ok := r.Message.(*runtimev3.Runtime)
+		if !ok {
+			continue
+		}
+		for key := range layer.GetLayer().GetFields() {
+			if !c.keys[key] && !strings.HasPrefix(key, "circuit_breakers.") {
+				c.fault("runtime key %q is asked for by no route", key)
+			}
+		}
+	}
+}
+
+// Armed reports whether any overlay key is on: only then has the runtime resource a
+// lease that must be renewed.
+func (r *Resources) Armed() bool {
+	for i := range r.Runtime {
+		if layer, ok := r.Runtime[i].Message.(*runtimev3.Runtime); ok && len(layer.GetLayer().GetFields()) > 1 {
+			return true
+		}
+	}
+	return false
+}

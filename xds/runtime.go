@@ -1,0 +1,49 @@
+package xds
+
+import (
+	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/sluicemesh/sluice/mesh"
+)
+
+// runtimeKeys are the overlay keys of one proxy. They lapse together, so they are one
+// resource; the generation makes it a new one each time that it is armed, or Envoy
+// would not be sent what has lapsed.
+type runtimeKeys map[string]float64
+
+// drain turns the overlay route of service on.
+func (k runtimeKeys) drain(service mesh.Service, d *mesh.DrainOverlay) {
+	k[overlayKey(service)] = float64(d.Share)
+	switch d.OnEmpty {
+	case mesh.OnEmptyHold:
+		k[holdKey(service)] = 100
+	case mesh.OnEmptyShed:
+		k[shedKey(service)] = 100
+	}
+}
+
+// limit lowers the circuit breakers of service, base and twin alike.
+func (k runtimeKeys) limit(clusters []string, b *mesh.BreakOverlay) {
+	for _, cluster := range clusters {
+		for name, value := range map[string]uint32{
+			"max_requests":         b.MaxRequests,
+			"max_connections":      b.MaxConnections,
+			"max_pending_requests": b.MaxPending,
+			"max_retries":          b.MaxRetries,
+		} {
+			if value > 0 {
+				k[limitKey(cluster, name)] = float64(value)
+			}
+		}
+	}
+}
+
+// resource returns the runtime layer with the keys and the generation.
+func (k runtimeKeys) resource(generation uint64) Resource {
+	fields := map[string]*structpb.Value{generationKey: structpb.NewNumberValue(float64(generation))}
+	for key, value := range k {
+		fields[key] = structpb.NewNumberValue(value)
+	}
+	return resource(Overlays, &runtimev3.Runtime{Name: Overlays, Layer: &structpb.Struct{Fields: fields}})
+}
