@@ -1,0 +1,77 @@
+package isa
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/sluicemesh/sluice/mesh"
+)
+
+// ownNamespace is where a cluster runs Sluice: everything in it is Sluice's own.
+const ownNamespace = "sluice-system"
+
+// DefaultLimits returns the documented defaults of RecoveryPolicy.
+func DefaultLimits() Limits {
+	return Limits{
+		MaxGroupSize:     30,
+		FanInMustDrain:   20,
+		MaxPlanServices:  8,
+		MaxPlanShare:     0.25,
+		MaxPlanCeiling:   30,
+		LimitShareOfLoad: 0.5,
+		BreakConcurrency: 2,
+		MaxLease:         120 * time.Second,
+		MaxDrainDeadline: 30 * time.Second,
+		ProtectedNamespaces: []string{
+			"calico-system", "cert-manager", "istio-cni", "istio-system", "kube-flannel", "kube-node-lease",
+			"kube-public", "kube-system", "linkerd", "linkerd-cni", "linkerd-viz", "observability",
+			"opentelemetry-operator-system", ownNamespace, "tigera-operator",
+		},
+		Self: []mesh.Service{"sluice/agents", "sluice/sluiced", ownNamespace + "/sluice"},
+	}
+}
+
+// complete returns l with the default for every limit that is zero.
+func (l Limits) complete() Limits {
+	d := DefaultLimits()
+	l.MaxGroupSize = cmp.Or(l.MaxGroupSize, d.MaxGroupSize)
+	l.FanInMustDrain = cmp.Or(l.FanInMustDrain, d.FanInMustDrain)
+	l.MaxPlanServices = cmp.Or(l.MaxPlanServices, d.MaxPlanServices)
+	l.MaxPlanShare = cmp.Or(l.MaxPlanShare, d.MaxPlanShare)
+	l.MaxPlanCeiling = cmp.Or(l.MaxPlanCeiling, d.MaxPlanCeiling)
+	l.LimitShareOfLoad = cmp.Or(l.LimitShareOfLoad, d.LimitShareOfLoad)
+	l.BreakConcurrency = cmp.Or(l.BreakConcurrency, d.BreakConcurrency)
+	l.MaxLease = cmp.Or(l.MaxLease, d.MaxLease)
+	l.MaxDrainDeadline = cmp.Or(l.MaxDrainDeadline, d.MaxDrainDeadline)
+	if l.ProtectedNamespaces == nil {
+		l.ProtectedNamespaces = d.ProtectedNamespaces
+	}
+	if l.Self == nil {
+		l.Self = d.Self
+	}
+	return l
+}
+
+// budget is how many services a plan may restart beyond its own group's restart set.
+func (l *Limits) budget(graph int) int {
+	share := l.MaxPlanShare * float64(graph)
+	whole := int(share)
+	if float64(whole) < share {
+		whole++
+	}
+	return min(max(l.MaxPlanServices, whole), l.MaxPlanCeiling)
+}
+
+// guard returns the code that protects service from being a target, "" if none does.
+func (l *Limits) guard(service mesh.Service, declared bool) Code {
+	switch {
+	case service.Namespace() == ownNamespace || slices.Contains(l.Self, service):
+		return CodeSelf
+	case slices.Contains(l.ProtectedNamespaces, service.Namespace()):
+		return CodeProtectedNamespace
+	case declared || slices.Contains(l.ProtectedServices, service):
+		return CodeProtected
+	}
+	return ""
+}
