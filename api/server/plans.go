@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"unicode/utf8"
@@ -292,5 +291,3 @@ func decode(program *sluicev1.Program) (isa.Program, []isa.Fault, error) {
 	}
 	return decodeSource(program)
 }
-
-var errNoCodec = errors.New("no codec")
