@@ -1,0 +1,120 @@
+// Command app plays any service of a topology file: a handler of HTTP and gRPC
+// requests, or a raw-TCP store. It is the demo application, the thing that is broken
+// and recovered; it knows nothing of proxies or of the control plane, and calls each
+// upstream at the address that the environment gives (UPSTREAM_<name>).
+//
+// One process lives like this:
+//
+//	announce -> start-up cost -> values read once, session taken -> listen -> serve
+//	SIGTERM  -> stop listening, end streams, finish requests, flush spans -> exit 0
+//
+// It listens only when it can serve, so "connects" means "ready".
+//
+// Headers: X-App names the service that answered (a response without it was made by
+// a proxy), X-Fault the injected fault that caused it, X-Failed-At the service that
+// could not be reached (the innermost, if several).
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/sluicemesh/sluice/e2e/app/shape"
+	"github.com/sluicemesh/sluice/e2e/fault"
+)
+
+// grace bounds the end of a process after SIGTERM; the supervisor kills after 5 s.
+const grace = 4 * time.Second
+
+func main() {
+	path := flag.String("topology", "", "topology `FILE`")
+	name := flag.String("service", "", "service to play, `NAMESPACE/NAME`")
+	port := flag.Int("port", 0, "loopback `PORT` to listen on")
+	flag.Parse()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer cancel()
+	if *path == "" || *name == "" || *port <= 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	err := run(ctx, log, settings{Topology: *path, Service: *name, Port: *port, Env: os.Getenv})
+	if err != nil && !errors.Is(err, context.Canceled) {
+		log.Error("process ends", "service", *name, "error", err)
+		os.Exit(1)
+	}
+}
+
+// settings is what a process is started with.
+type settings struct {
+	Topology string
+	Service  string
+	Port     int
+	Env      func(string) string
+}
+
+// run plays one service until ctx ends.
+func run(ctx context.Context, log *slog.Logger, s settings) error {
+	topology, err := shape.Load(s.Topology)
+	if err != nil {
+		return err
+	}
+	service, ok := topology.Find(s.Service)
+	if !ok {
+		return fmt.Errorf("service %s is not in %s", s.Service, s.Topology)
+	}
+	instance := s.Env("SLUICE_INSTANCE")
+	if instance == "" {
+		instance = fmt.Sprintf("pid-%d", os.Getpid())
+	}
+	dir := fault.Dir(s.Env(fault.EnvDir))
+	faults := newFaults(time.Now)
+	stop, err := announce(dir, s.Service, instance, faults)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if err := startCost(ctx, s.Env("START_COST"), service.Startup); err != nil {
+		return err
+	}
+	log.Info("start", "service", s.Service, "instance", instance, "pid", os.Getpid())
+	if service.Kind == shape.Store {
+		return serveStore(ctx, newStore(service, faults), s.Port)
+	}
+	return runHandler(ctx, log, handlerSettings{topology: &topology, service: service, instance: instance,
+		faults: faults, dir: dir, env: s.Env, port: s.Port})
+}
+
+// startCost waits as long as the start of this service takes: text if given, else own.
+func startCost(ctx context.Context, text string, own time.Duration) error {
+	if text != "" {
+		given, err := time.ParseDuration(text)
+		if err != nil || given < 0 {
+			return fmt.Errorf("START_COST %q: want a duration such as 300ms", text)
+		}
+		own = given
+	}
+	return pause(ctx, own)
+}
+
+// pause waits for d or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
