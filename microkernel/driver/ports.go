@@ -8,6 +8,8 @@ import (
 	"github.com/sluicemesh/sluice/isa"
 	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/microkernel"
+	"github.com/sluicemesh/sluice/microkernel/journal"
+	"github.com/sluicemesh/sluice/topology"
 )
 
 // Traffic puts overlays on the mesh and proves what they did. All methods are safe for
@@ -80,4 +82,39 @@ func (r *Refused) Error() string {
 		return r.Reason
 	}
 	return fmt.Sprintf("%s: %s", r.Code, r.Reason)
+}
+
+// Topology gives the call graph as it is now.
+type Topology interface {
+	Snapshot() *topology.Snapshot
+}
+
+// Symptoms lists the services whose objective is broken now; nil = none is known.
+type Symptoms interface {
+	Symptoms() []topology.Symptom
+}
+
+// Loads measures services; nil = nothing is known.
+type Loads interface {
+	Load(service mesh.Service) Load
+}
+
+// Load is how much a service has to do; zero fields are unknown.
+type Load struct {
+	Rate        float64 // requests a second, p95 of the last 5 minutes
+	Concurrency float64 // p99 of requests under way at once
+	Utilisation float64 // share of capacity in use, 0..1
+}
+
+// Journal is where events are written before they count; journal.Log and
+// journal.Memory are such. The driver's goroutine alone uses it.
+type Journal interface {
+	// Replay calls visit for every event, oldest first.
+	Replay(visit func(journal.Entry) error) error
+	// Append returns when the events are durable. After a *journal.FullError nothing was
+	// written; any other error is final.
+	Append(events ...microkernel.Event) (journal.Seq, error)
+	// AppendReserved is Append that may use space kept for restoring.
+	AppendReserved(events ...microkernel.Event) (journal.Seq, error)
+	Close() error
 }
