@@ -1,0 +1,104 @@
+package microkernel
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluicemesh/sluice/isa"
+)
+
+// compile checks and expands a program against the facts of a view: the bridge to
+// package isa. The faults of the first pass that has any are returned.
+func compile(written isa.Program, env *isa.Env) (isa.Program, []isa.Fault) {
+	if faults := isa.Validate(written, env); len(faults) > 0 {
+		return written, faults
+	}
+	expanded, faults := isa.Expand(written, env)
+	if len(faults) > 0 {
+		return written, faults
+	}
+	return expanded, isa.Validate(expanded, env)
+}
+
+// environment gathers what isa's checks need from a view.
+func environment(view *View, limits isa.Limits) *isa.Env {
+	env := &isa.Env{
+		GraphSize:    view.GraphSize,
+		Services:     make([]isa.ServiceFacts, len(view.Services)),
+		RestartSet:   view.RestartSet,
+		DrainOrder:   view.DrainOrder,
+		RestartOrder: view.RestartSeq,
+		RestoreOrder: view.RestoreSeq,
+		Limits:       limits,
+	}
+	for i := range view.Services {
+		s := &view.Services[i]
+		env.Services[i] = isa.ServiceFacts{
+			ServiceState: s.ServiceState, FanIn: s.FanIn, Callers: s.Callers, Component: s.Component,
+			StickyCallers: s.StickyCallers, Rate: s.Rate, Concurrency: s.Concurrency, Takes: s.Takes,
+		}
+	}
+	slices.SortFunc(env.Services, func(a, b isa.ServiceFacts) int {
+		return strings.Compare(string(a.Name), string(b.Name))
+	})
+	return env
+}
+
+func limits(p *Policy) isa.Limits {
+	return isa.Limits{
+		MaxGroupSize: p.MaxGroupSize, FanInMustDrain: p.FanInMustDrain,
+		MaxPlanServices: p.MaxPlanServices, MaxPlanShare: p.MaxPlanShare, MaxPlanCeiling: p.MaxPlanCeiling,
+		LimitShareOfLoad: p.LimitShareOfLoad, BreakConcurrency: p.BreakConcurrency,
+		MaxLease: p.MaxLease, MaxDrainDeadline: p.MaxDrainDeadline,
+		ProtectedNamespaces: p.ProtectedNamespaces, ProtectedServices: p.ProtectedServices, Self: p.Self,
+	}
+}
+
+// lifted are the limits that hold for a plan that a second principal approves.
+func lifted(p *Policy) isa.Limits {
+	l := limits(p)
+	l.MaxGroupSize = isa.MaxExpandedSteps
+	l.MaxLease, l.MaxDrainDeadline = 24*time.Hour, time.Hour
+	return l
+}
+
+// statics compiles the program; what only the lifted limits allow is held, anything
+// else is rejected.
+func (j *judgement) statics() {
+	strict := limits(&j.state.policy)
+	high := lifted(&j.state.policy)
+	if j.approved {
+		strict = high
+	}
+	expanded, faults := compile(j.plan.Written, environment(j.view, strict))
+	if len(faults) == 0 {
+		j.expanded = expanded
+		return
+	}
+	unlifted, rest := compile(j.plan.Written, environment(j.view, high))
+	if len(rest) == 0 {
+		j.expanded = unlifted
+	}
+	for _, f := range faults {
+		outcome := Hold
+		if slices.ContainsFunc(rest, func(g isa.Fault) bool { return g.Code == f.Code && g.Path == f.Path }) {
+			outcome = Reject
+		}
+		if f.Code == isa.CodeOrder && j.moved() {
+			f.Code = isa.CodeStaleEpoch
+			f.Remedy = "make the plan anew at epoch " + j.view.Epoch
+		}
+		j.add(outcome, f)
+	}
+	for _, f := range rest { // what the strict pass did not reach
+		if !slices.ContainsFunc(faults, func(g isa.Fault) bool { return g.Code == f.Code && g.Path == f.Path }) {
+			j.add(Reject, f)
+		}
+	}
+}
+
+// moved reports whether the program was made against another epoch than the present.
+func (j *judgement) moved() bool {
+	return j.plan.Written.Epoch != "" && j.plan.Written.Epoch != j.view.Epoch
+}

@@ -1,0 +1,204 @@
+package microkernel
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/sluicemesh/sluice/isa"
+	"github.com/sluicemesh/sluice/mesh"
+)
+
+// Check returns the first invariant (docs/architecture.md, Invariants) that s breaks,
+// as "I2: ...", or "" if it keeps all that can be seen in a state. I6 needs a replay.
+func Check(s State) string {
+	for _, rule := range []func(*State) string{disjointLocks, singleLeader, fairlyDecided, neverSilent} {
+		if why := rule(&s); why != "" {
+			return why
+		}
+	}
+	for _, p := range s.plans {
+		for _, rule := range []func(*State, *plan) string{withinActions, gated, aboveFloor, ends, explained} {
+			if why := rule(&s, p); why != "" {
+				return fmt.Sprintf("%s (plan %s, %s)", why, p.ID, p.Phase)
+			}
+		}
+	}
+	if n := len(s.done); n > 0 { // final plans do not change: the newest stands for them
+		p := s.done[n-1]
+		for _, rule := range []func(*State, *plan) string{ends, explained} {
+			if why := rule(&s, p); why != "" {
+				return fmt.Sprintf("%s (plan %s, %s)", why, p.ID, p.Phase)
+			}
+		}
+	}
+	return ""
+}
+
+// withinActions is I1: what is in force belongs to an overlay action, on a service in
+// the write set of its plan, and a key has one owner.
+func withinActions(s *State, p *plan) string {
+	for i := range p.steps {
+		o := &p.steps[i].overlay
+		if !p.steps[i].inForce {
+			continue
+		}
+		switch p.steps[i].Step.Action.(type) {
+		case isa.Drain, isa.CircuitBreak, isa.RateLimit:
+		default:
+			return fmt.Sprintf("I1: step %s has an overlay in force", p.steps[i].Step.ID)
+		}
+		if !slices.Contains(p.locks, o.Key.Callee) {
+			return fmt.Sprintf("I1: %s is changed, but not in the write set", o.Key.Callee)
+		}
+		for k := range p.steps[:i] {
+			if p.steps[k].inForce && p.steps[k].overlay.Key == o.Key {
+				return fmt.Sprintf("I1: %s %s has two owners", o.Key.Kind, o.Key.Callee)
+			}
+		}
+	}
+	return ""
+}
+
+// gated is I2: a restart under way has its drain in force; one that this leader
+// ordered has it proved by this leader to the grade of the policy.
+func gated(s *State, p *plan) string {
+	for i := range p.steps {
+		r := &p.steps[i]
+		a, restart := r.Step.Action.(isa.Restart)
+		if !restart || r.State != StepRunning {
+			continue
+		}
+		if r.drain < 0 {
+			if v := p.View.Find(a.Target.Service); v == nil || v.Takes {
+				return fmt.Sprintf("I2: %s restarts what takes traffic, without a drain", r.Step.ID)
+			}
+			continue
+		}
+		d := &p.steps[r.drain]
+		switch {
+		case d.undoing || !d.inForce:
+			return fmt.Sprintf("I2: %s is under way, its drain %s is not in force", r.Step.ID, d.Step.ID)
+		case r.term == s.term && d.term != s.term:
+			return fmt.Sprintf("I2: %s was ordered on the proof of another leader", r.Step.ID)
+		case !slices.Contains(d.overlay.Drain.Instances, a.Target.UID):
+			return fmt.Sprintf("I2: %s restarts what %s does not drain", r.Step.ID, d.Step.ID)
+		}
+	}
+	return ""
+}
+
+// aboveFloor is I3: what drains leave of a service is at or above its floor, unless
+// all of its traffic is rerouted, held or shed.
+func aboveFloor(s *State, p *plan) string {
+	for i := range p.steps {
+		a, drain := p.steps[i].Step.Action.(isa.Drain)
+		if !drain || !p.steps[i].inForce {
+			continue
+		}
+		if why := short(a, &p.View, s.policy); why != "" {
+			return "I3: " + why
+		}
+	}
+	return ""
+}
+
+// disjointLocks is I4.
+func disjointLocks(s *State) string {
+	owner := make(map[mesh.Service]PlanID)
+	for _, p := range s.plans {
+		if !p.holding {
+			continue
+		}
+		for _, service := range p.locks {
+			if other, taken := owner[service]; taken {
+				return fmt.Sprintf("I4: %s is locked by %s and %s", service, other, p.ID)
+			}
+			owner[service] = p.ID
+		}
+	}
+	return ""
+}
+
+// ends is I5: a plan that is not final has something that will move it on; a final
+// one has left nothing behind, unless it is frozen.
+func ends(s *State, p *plan) string {
+	switch p.Phase {
+	case Committed, Compensated, Refused:
+		for i := range p.steps {
+			if p.steps[i].inForce {
+				return fmt.Sprintf("I5: overlay of %s outlives its plan", p.steps[i].Step.ID)
+			}
+		}
+		return ""
+	case Frozen:
+		return ""
+	}
+	if s.Recovering() || p.holding && p.Phase == Queued && p.asked {
+		return ""
+	}
+	if !slices.ContainsFunc(s.timers, func(t timer) bool { return t.id.Plan == p.ID }) {
+		return "I5: nothing will move the plan on"
+	}
+	return ""
+}
+
+// singleLeader is I7: nothing is under way before there is a leader.
+func singleLeader(s *State) string {
+	for _, p := range s.plans {
+		for i := range p.steps {
+			if p.steps[i].term > s.term {
+				return fmt.Sprintf("I7: %s/%s is of a term to come", p.ID, p.steps[i].Step.ID)
+			}
+		}
+	}
+	return ""
+}
+
+// explained is I8: the record alone says why.
+func explained(s *State, p *plan) string {
+	v := &p.Verdict
+	if v.Outcome != Admit && (v.Code == "" || len(v.Faults) == 0 || v.Faults[0].Reason == "" || v.Faults[0].Remedy == "") {
+		return fmt.Sprintf("I8: verdict %s says nothing", v.Outcome)
+	}
+	switch p.Phase {
+	case Compensating, Compensated, Frozen, Refused:
+		if p.Reason == "" {
+			return "I8: no reason is recorded"
+		}
+	}
+	for i := range p.steps {
+		r := &p.steps[i]
+		_, restart := r.Step.Action.(isa.Restart)
+		if restart && r.State == StepConfirmed && (r.Old.UID == "" || r.New.UID == "") {
+			return fmt.Sprintf("I8: %s does not say what was restarted", r.Step.ID)
+		}
+	}
+	return ""
+}
+
+// fairlyDecided is I9: what runs was admitted, and nobody approved a plan of his own.
+func fairlyDecided(s *State) string {
+	for _, p := range s.plans {
+		if len(p.steps) > 0 && p.Verdict.Outcome != Admit {
+			return fmt.Sprintf("I9: plan %s runs with verdict %s", p.ID, p.Verdict.Outcome)
+		}
+		if p.Approver.Name == "" {
+			continue
+		}
+		if p.Approver.Name == p.Proposer.Name || !operates(p.Approver) {
+			return fmt.Sprintf("I9: plan %s was approved by %s", p.ID, p.Approver.Name)
+		}
+	}
+	return ""
+}
+
+// neverSilent is I5 for the kernel itself: a leader that takes over looks again.
+func neverSilent(s *State) string {
+	if !s.recovering {
+		return ""
+	}
+	if !slices.ContainsFunc(s.timers, func(t timer) bool { return t.id.Name == timerProbe && t.id.Plan == "" }) {
+		return "I5: the new leader waits for nothing"
+	}
+	return ""
+}

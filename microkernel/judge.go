@@ -1,0 +1,180 @@
+package microkernel
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluicemesh/sluice/isa"
+	"github.com/sluicemesh/sluice/mesh"
+)
+
+// judgement is one verdict while it is being found. All faults are collected, so that
+// a proposer sees everything that is wrong at once.
+type judgement struct {
+	state    *State
+	plan     *plan
+	view     *View
+	approved bool // a second principal allows what would else be held
+	expanded isa.Program
+	graph    *graph
+	touched  []mesh.Service       // acted upon: restart set and write set; sorted
+	restarts map[mesh.Service]int // asked of each service; never iterated over
+	drains   map[mesh.Service]int
+	found    []finding
+	retry    time.Duration
+}
+
+type finding struct {
+	outcome Outcome
+	fault   isa.Fault
+}
+
+// scope says how much of the rules a judgement applies.
+type scope bool
+
+const (
+	budgeted scope = true  // at the proposal and at approval
+	recheck  scope = false // under the locks: its own budgets are charged already
+)
+
+// examine judges p against p.View.
+func examine(s *State, p *plan, scope scope) *judgement {
+	j := &judgement{state: s, plan: p, view: &p.View, approved: p.Approver.Name != "", expanded: p.Written}
+	j.statics()
+	if j.worst() == Reject {
+		return j
+	}
+	j.graph = newGraph(j.expanded.Steps)
+	if j.graph.cyclic {
+		j.add(Reject, fault(isa.CodeCycle, "steps", "the steps wait for each other", "remove one of the after entries"))
+		return j
+	}
+	j.touch()
+	j.evidence()
+	j.members()
+	j.capabilities()
+	j.keys()
+	j.capacity()
+	j.quorum()
+	j.slow()
+	if scope == budgeted {
+		j.budgets()
+	}
+	return j
+}
+
+func (j *judgement) add(outcome Outcome, f isa.Fault) {
+	if outcome == Hold && j.approved {
+		return
+	}
+	j.found = append(j.found, finding{outcome, f})
+}
+
+func (j *judgement) reject(code isa.Code, path, reason, remedy string) {
+	j.add(Reject, fault(code, path, reason, remedy))
+}
+
+// worst returns the gravest outcome so far.
+func (j *judgement) worst() Outcome {
+	worst := Admit
+	for _, f := range j.found {
+		if gravity(f.outcome) > gravity(worst) {
+			worst = f.outcome
+		}
+	}
+	return worst
+}
+
+func gravity(o Outcome) int { return slices.Index([]Outcome{Admit, Hold, Throttle, Reject}, o) }
+
+// verdict returns the faults with the gravest first, else in the order of the rules.
+func (j *judgement) verdict(epoch string) Verdict {
+	slices.SortStableFunc(j.found, func(a, b finding) int { return gravity(b.outcome) - gravity(a.outcome) })
+	v := Verdict{Outcome: j.worst(), Epoch: epoch}
+	for _, f := range j.found {
+		v.Faults = append(v.Faults, f.fault)
+	}
+	if len(v.Faults) > 0 {
+		v.Code = v.Faults[0].Code
+	}
+	if v.Outcome == Throttle {
+		v.RetryAfter = max(j.retry, time.Second)
+	}
+	return v
+}
+
+// touch finds what the program acts upon, and how often.
+func (j *judgement) touch() {
+	j.restarts, j.drains = make(map[mesh.Service]int), make(map[mesh.Service]int)
+	perInstance, drained := make(map[mesh.UID]int), make(map[mesh.UID]int)
+	for i := range j.expanded.Steps {
+		switch a := j.expanded.Steps[i].Action.(type) {
+		case isa.Restart:
+			perInstance[a.Target.UID]++
+			j.restarts[a.Target.Service] = max(j.restarts[a.Target.Service], perInstance[a.Target.UID])
+		case isa.Drain:
+			for _, uid := range j.drained(a).Instances {
+				drained[uid]++
+				j.drains[a.Target.Service] = max(j.drains[a.Target.Service], drained[uid])
+			}
+		}
+	}
+	j.touched = lockSet(j.view, j.expanded, false)
+}
+
+// drained is the overlay that a drain comes to with the instances of the view.
+func (j *judgement) drained(a isa.Drain) *mesh.DrainOverlay {
+	return drainOverlay(a, j.view, j.state.policy)
+}
+
+// lockSet returns what a plan must have for itself: every service that it writes, and
+// if it restarts anything the restart set (with watched members: the group). Sorted.
+func lockSet(view *View, program isa.Program, watched bool) []mesh.Service {
+	var out []mesh.Service
+	restarts := false
+	for i := range program.Steps {
+		switch a := program.Steps[i].Action.(type) {
+		case isa.Restart:
+			restarts = true
+			out = append(out, a.Target.Service)
+			out = append(out, a.Target.Group...)
+		case isa.Drain:
+			out = append(out, a.Target.Service)
+			if a.To != "" {
+				out = append(out, a.To)
+			}
+		case isa.CircuitBreak:
+			out = append(out, a.Target.Service)
+		case isa.RateLimit:
+			out = append(out, a.Target.Service)
+		case isa.Scale:
+			out = append(out, a.Target.Service)
+		}
+	}
+	if restarts {
+		out = append(out, view.RestartSet...)
+		if watched {
+			out = append(out, view.Group...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// names lists services for a reason, at most a dozen of them.
+func names(services []mesh.Service) string {
+	const most = 12
+	var b strings.Builder
+	for i, s := range services {
+		if i == most {
+			b.WriteString(" ...")
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(string(s))
+	}
+	return b.String()
+}

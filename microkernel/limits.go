@@ -1,0 +1,331 @@
+package microkernel
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/sluicemesh/sluice/isa"
+	"github.com/sluicemesh/sluice/mesh"
+)
+
+// evidence refuses plans about a graph that too little is known of. With a declared
+// graph the view is the union with it, and every restart needs its drain anyway.
+func (j *judgement) evidence() {
+	p := &j.state.policy
+	if j.view.Declared {
+		return
+	}
+	if j.view.Requests < p.LeastRequests {
+		j.reject(isa.CodeInsufficientEvidence, "", fmt.Sprintf("%d requests are behind the call graph, %d are needed",
+			j.view.Requests, p.LeastRequests), "wait for traffic, or declare upstreams")
+	}
+	if j.view.Sampling < p.LeastSampling {
+		j.reject(isa.CodeInsufficientEvidence, "", fmt.Sprintf("%.2f%% of requests are seen, %.2f%% are needed",
+			100*j.view.Sampling, 100*p.LeastSampling), "raise sampling, feed access logs, or declare upstreams")
+	}
+}
+
+// members refuses a program that restarts a part of its restart set only.
+func (j *judgement) members() {
+	if len(j.restarts) == 0 {
+		return
+	}
+	var missing []mesh.Service
+	for _, s := range j.view.RestartSet {
+		if j.restarts[s] == 0 {
+			missing = append(missing, s)
+		}
+	}
+	if len(missing) == 0 {
+		return
+	}
+	code, reason := isa.CodeOrder, "the restart set also has "
+	if j.moved() {
+		code, reason = isa.CodeStaleEpoch, "at epoch "+j.view.Epoch+" the restart set also has "
+	}
+	j.reject(code, "steps", reason+names(missing), "restart them too: "+names(j.view.RestartSet))
+}
+
+// capabilities refuses what the mesh cannot do to a target, or cannot prove.
+func (j *judgement) capabilities() {
+	for i := range j.expanded.Steps {
+		path := fmt.Sprintf("steps[%d]", i)
+		switch a := j.expanded.Steps[i].Action.(type) {
+		case isa.Drain:
+			j.canDrain(path+".drain", a)
+		case isa.Restart:
+			j.canRestart(path+".restart", a)
+		case isa.RateLimit:
+			if s := j.view.Find(a.Target.Service); s == nil || !s.Capability.Limit {
+				j.reject(isa.CodeUnsupported, path, "requests to "+string(a.Target.Service)+" cannot be limited here",
+					"see the capability matrix")
+			}
+		case isa.CircuitBreak:
+			if s := j.view.Find(a.Target.Service); s == nil || !s.Capability.Break {
+				j.reject(isa.CodeUnsupported, path, "no circuit breaker towards "+string(a.Target.Service)+" can be set here",
+					"see the capability matrix")
+			}
+		case isa.Scale:
+			j.canScale(path+".scale", a)
+		case isa.RollbackConfig:
+			j.reject(isa.CodeUnsupported, path, "configuration cannot be rolled back here yet", "roll it back at its owner")
+		}
+	}
+}
+
+func (j *judgement) canDrain(path string, a isa.Drain) {
+	s := j.view.Find(a.Target.Service)
+	if s == nil {
+		j.reject(isa.CodeUnknownTarget, path, string(a.Target.Service)+" is not in the mesh", "name a service of the mesh")
+		return
+	}
+	least := j.state.policy.LeastGrade
+	switch c := s.Capability; {
+	case !c.Drain:
+		j.reject(isa.CodeNotDrainable, path, "traffic cannot be taken off "+string(s.Name), "see the capability matrix")
+	case !c.Grade.AtLeast(least):
+		j.reject(isa.CodeNotDrainable, path, fmt.Sprintf("the best proof to be had of %s is of grade %q, policy demands %s",
+			s.Name, c.Grade, least), "see the capability matrix")
+	case a.OnEmpty == mesh.OnEmptyHold && !c.Hold:
+		j.reject(isa.CodeHoldUnavailable, path, "requests to "+string(s.Name)+" cannot be held", "use shed or reroute")
+	case a.OnEmpty == mesh.OnEmptyShed && !c.Shed:
+		j.reject(isa.CodeUnsupported, path, "requests to "+string(s.Name)+" cannot be shed", "use hold or reroute")
+	case a.To != "" && !c.Reroute:
+		j.reject(isa.CodeUnsupported, path, "requests to "+string(s.Name)+" cannot be rerouted", "use hold or shed")
+	}
+	if len(j.drained(a).Instances) == 0 {
+		j.reject(isa.CodeUnknownTarget, path, "the target has no instance", "name an instance that runs")
+	}
+}
+
+// canRestart refuses a restart without drain of what takes traffic. It repeats a rule
+// of the checker, because safety comes from here alone.
+func (j *judgement) canRestart(path string, a isa.Restart) {
+	s := j.view.Find(a.Target.Service)
+	if s == nil || instance(s, a.Target.UID) == nil {
+		j.reject(isa.CodeUnknownTarget, path, fmt.Sprintf("%s has no instance %q", a.Target.Service, a.Target.UID),
+			"name an instance that runs")
+		return
+	}
+	if a.Mode == isa.InPlace && !s.Capability.InPlace {
+		j.reject(isa.CodeUnsupported, path, string(s.Name)+" cannot be restarted in place", "use mode rolling or replace")
+	}
+	if a.Drain == "" {
+		if s.Takes {
+			j.reject(isa.CodeDrainRequired, path, string(s.Name)+" takes traffic", "drain it, and restart it with the drain")
+		}
+		return
+	}
+	d := j.graph.index(a.Drain)
+	drain, ok := isa.Action(nil), false
+	if d >= 0 {
+		drain, ok = j.expanded.Steps[d].Action, true
+	}
+	if borrowed, is := drain.(isa.Drain); !ok || !is || !j.covers(borrowed, a) {
+		j.reject(isa.CodeDrainRequired, path, fmt.Sprintf("drain %q does not take all traffic off %s", a.Drain, a.Target.UID),
+			"borrow a drain of 100% of this instance")
+	}
+}
+
+// covers reports whether drain takes everything off what a restarts.
+func (j *judgement) covers(drain isa.Drain, a isa.Restart) bool {
+	return drain.Target.Service == a.Target.Service && drain.Share == 100 &&
+		slices.Contains(j.drained(drain).Instances, a.Target.UID)
+}
+
+func (j *judgement) canScale(path string, a isa.Scale) {
+	s := j.view.Find(a.Target.Service)
+	if s == nil {
+		j.reject(isa.CodeUnknownTarget, path, string(a.Target.Service)+" is not in the mesh", "name a service of the mesh")
+		return
+	}
+	if least := floorOf(s, j.state.policy); a.Replicas < least {
+		j.reject(isa.CodeScaleFloor, path, fmt.Sprintf("%d replicas are below the floor of %d", a.Replicas, least),
+			fmt.Sprintf("ask for %d or more", least))
+	}
+}
+
+// keys refuses two drains of one service that are open at once: an overlay has one
+// owner, and the second would have to wait for the first to be given back.
+func (j *judgement) keys() {
+	steps := j.expanded.Steps
+	for i := range steps {
+		a, ok := steps[i].Action.(isa.Drain)
+		if !ok {
+			continue
+		}
+		for k := i + 1; k < len(steps); k++ {
+			b, ok := steps[k].Action.(isa.Drain)
+			if !ok || a.Target.Service != b.Target.Service || j.apart(i, k) || j.apart(k, i) {
+				continue
+			}
+			j.reject(isa.CodeConflict, fmt.Sprintf("steps[%d].drain", k), fmt.Sprintf("drains %s and %s of %s are open at once",
+				steps[i].ID, steps[k].ID, a.Target.Service), "drain them in one step, or restore one before the other begins")
+		}
+	}
+}
+
+// apart reports whether drain i is given back before step k begins.
+func (j *judgement) apart(i, k int) bool {
+	r := j.graph.restore(j.graph.steps[i].ID)
+	return r >= 0 && j.graph.precedes(r, k)
+}
+
+// capacity holds the floor of every service while its drains are open. Locks keep
+// other plans away, and keys other drains of this one, so each drain stands alone.
+func (j *judgement) capacity() {
+	for i := range j.expanded.Steps {
+		a, ok := j.expanded.Steps[i].Action.(isa.Drain)
+		if !ok {
+			continue
+		}
+		if why := short(a, j.view, j.state.policy); why != "" {
+			j.reject(isa.CodeNoCapacity, fmt.Sprintf("steps[%d].drain", i), why, "drain fewer instances, reroute, hold or shed")
+		}
+	}
+}
+
+// short says why too little capacity is left beside a drain, "" if enough is.
+func short(a isa.Drain, view *View, policy Policy) string {
+	s := view.Find(a.Target.Service)
+	if s == nil {
+		return ""
+	}
+	if a.To != "" {
+		to := view.Find(a.To)
+		if to == nil || to.ReadyCount() == 0 || a.To == a.Target.Service {
+			return fmt.Sprintf("%s has no ready instance to take the traffic", a.To)
+		}
+		return ""
+	}
+	left, least := left(s, drainOverlay(a, view, policy)), floorOf(s, policy)
+	if left == 0 && a.OnEmpty != mesh.OnEmptyNone || left >= least {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d ready instances of %s would be left, the floor is %d", left, s.ReadyCount(), s.Name, least)
+}
+
+// left counts the ready instances of s that a drain leaves.
+func left(s *ServiceView, drain *mesh.DrainOverlay) int {
+	n := 0
+	for i := range s.Instances {
+		if s.Instances[i].State == mesh.Ready && !slices.Contains(drain.Instances, s.Instances[i].UID) {
+			n++
+		}
+	}
+	return n
+}
+
+// floorOf is the least number of ready instances that s must keep.
+func floorOf(s *ServiceView, policy Policy) int {
+	least := max(1, s.MinAvailable)
+	if s.Utilisation > 0 && policy.Headroom < 1 {
+		need := s.Utilisation * float64(s.ReadyCount()) / (1 - policy.Headroom)
+		least = max(least, int(math.Ceil(min(need, float64(s.ReadyCount())))))
+	}
+	return least
+}
+
+// quorum refuses to stop members of a quorum service below their quorum.
+func (j *judgement) quorum() {
+	steps := j.expanded.Steps
+	for i := range steps {
+		a, ok := steps[i].Action.(isa.Restart)
+		if !ok {
+			continue
+		}
+		s := j.view.Find(a.Target.Service)
+		if s == nil || s.Quorum == 0 {
+			continue
+		}
+		down := []mesh.UID{a.Target.UID}
+		for k := range steps {
+			b, ok := steps[k].Action.(isa.Restart)
+			if ok && b.Target.Service == a.Target.Service && k != i && j.graph.together(i, k) {
+				down = append(down, b.Target.UID)
+			}
+		}
+		if up := left(s, &mesh.DrainOverlay{Instances: down}); up < s.Quorum {
+			j.reject(isa.CodeQuorum, fmt.Sprintf("steps[%d].restart", i), fmt.Sprintf("%d members of %s would be up, its quorum is %d",
+				up, s.Name, s.Quorum), "wait until the other members are ready, or restart them one after another")
+		}
+	}
+}
+
+// slow holds a plan whose held requests would wait longer than their callers do.
+func (j *judgement) slow() {
+	for i := range j.expanded.Steps {
+		a, ok := j.expanded.Steps[i].Action.(isa.Drain)
+		if !ok || a.OnEmpty != mesh.OnEmptyHold || a.To != "" {
+			continue
+		}
+		s := j.view.Find(a.Target.Service)
+		if s == nil || left(s, j.drained(a)) > 0 {
+			continue
+		}
+		most := j.state.policy.MaxHold
+		if s.CallerDeadline > 0 {
+			most = min(most, s.CallerDeadline)
+		}
+		if wait := j.held(i); wait > most {
+			j.add(Hold, fault(isa.CodeTooSlow, fmt.Sprintf("steps[%d].drain", i), fmt.Sprintf(
+				"requests to %s would be held for %v, its callers wait for %v at most", s.Name, wait.Round(time.Millisecond), most),
+				"shed or reroute instead, or let another principal approve"))
+		}
+	}
+}
+
+// held is how long the restarts between drain i and its restore are expected to take:
+// the longest path through them.
+func (j *judgement) held(i int) time.Duration {
+	end := j.graph.restore(j.graph.steps[i].ID)
+	longest := make([]time.Duration, len(j.graph.steps))
+	worst := time.Duration(0)
+	for _, k := range j.graph.order {
+		if k == i || !j.graph.precedes(i, k) {
+			continue
+		}
+		for _, before := range j.graph.after[k] {
+			longest[k] = max(longest[k], longest[before])
+		}
+		longest[k] += j.expected(k)
+		if end < 0 || k == end || j.graph.precedes(k, end) {
+			worst = max(worst, longest[k])
+		}
+	}
+	return worst
+}
+
+// expected is the time that a step is expected to take, where held requests wait.
+func (j *judgement) expected(k int) time.Duration {
+	switch a := j.graph.steps[k].Action.(type) {
+	case isa.Drain:
+		return j.state.policy.Settle
+	case isa.Restart:
+		return restartTime(j.view.Find(a.Target.Service), j.state.policy) + j.state.policy.Settle
+	}
+	return 0
+}
+
+// restartTime is how long a restart of s is expected to take.
+func restartTime(s *ServiceView, policy Policy) time.Duration {
+	switch {
+	case s != nil && s.RestartP99 > 0:
+		return s.RestartP99
+	case s != nil && s.Startup > 0:
+		return s.Startup
+	}
+	return policy.RestartTime
+}
+
+// instance returns the instance of s with uid, nil if there is none.
+func instance(s *ServiceView, uid mesh.UID) *mesh.Instance {
+	for i := range s.Instances {
+		if s.Instances[i].UID == uid {
+			return &s.Instances[i]
+		}
+	}
+	return nil
+}

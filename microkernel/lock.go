@@ -1,0 +1,115 @@
+package microkernel
+
+import (
+	"slices"
+
+	"github.com/sluicemesh/sluice/isa"
+	"github.com/sluicemesh/sluice/mesh"
+)
+
+// enqueue lets an admitted plan wait for its locks.
+func (t *turn) enqueue(p *plan) {
+	p.Phase = Queued
+	p.locks = lockSet(&p.View, p.Expanded, true)
+	p.Waiting = "its locks"
+	t.set(planTimer(p.ID, timerTTL), t.policy.PlanTTL)
+}
+
+// schedule grants locks. A plan gets all of its locks or none, in the order of
+// proposal: it waits for every earlier plan that it overlaps with, running or queued.
+// So there is one global order, no deadlock, and nobody is overtaken for ever.
+func (t *turn) schedule() {
+	if t.frozen != "" || t.paused != "" || t.Recovering() {
+		return
+	}
+	var taken []mesh.Service
+	for _, p := range t.plans {
+		if p.holding {
+			taken = append(taken, p.locks...)
+		}
+	}
+	slices.Sort(taken)
+	for _, p := range slices.Clone(t.plans) {
+		if p.Phase != Queued || p.holding {
+			continue
+		}
+		if p.paused == "" && disjoint(taken, p.locks) {
+			t.grant(t.edit(p.ID))
+		}
+		taken = append(taken, p.locks...)
+		slices.Sort(taken)
+	}
+}
+
+// grant gives p its locks and asks for the facts as they are under them.
+func (t *turn) grant(p *plan) {
+	p.holding = true
+	p.Locked = t.now
+	p.asked = true
+	p.Waiting = "the facts under its locks"
+	t.emit(Recheck{Plan: p.ID})
+}
+
+// disjoint reports whether no service is in both sorted lists.
+func disjoint(a, b []mesh.Service) bool {
+	for i, k := 0, 0; i < len(a) && k < len(b); {
+		switch {
+		case a[i] == b[k]:
+			return false
+		case a[i] < b[k]:
+			i++
+		default:
+			k++
+		}
+	}
+	return true
+}
+
+// viewed decides under the locks whether the plan is still what was admitted: same
+// restart set, same orders, same expanded program, every rule but budgets kept.
+func (t *turn) viewed(ev Viewed) {
+	p := t.edit(ev.Plan)
+	if p == nil || p.Phase != Queued || !p.asked || t.Recovering() {
+		return
+	}
+	p.asked = false
+	before := p.View
+	p.View = ev.View
+	j := examine(&t.State, p, recheck)
+	switch {
+	case j.worst() == Reject:
+		v := j.verdict(ev.View.Epoch)
+		t.refuse(p, v.Faults...)
+	case !sameOrders(&before, &ev.View) || !same(j.expanded, p.Expanded):
+		t.refuse(p, fault(isa.CodeStaleEpoch, "", "restart set, orders or instances changed while the plan waited: "+
+			before.Epoch+" became "+ev.View.Epoch, "make the plan anew at epoch "+ev.View.Epoch))
+	case j.worst() != Admit:
+		v := j.verdict(ev.View.Epoch)
+		t.refuse(p, v.Faults...)
+	case !slices.Equal(lockSet(&ev.View, j.expanded, true), p.locks):
+		t.refuse(p, fault(isa.CodeStaleEpoch, "", "the group changed while the plan waited",
+			"make the plan anew at epoch "+ev.View.Epoch))
+	default:
+		p.RestartSet, p.BlastRadius = slices.Clone(ev.View.RestartSet), slices.Clone(ev.View.BlastRadius)
+		p.Verdict.Epoch = ev.View.Epoch
+		t.begin(p, j.graph)
+	}
+}
+
+func sameOrders(a, b *View) bool {
+	return slices.Equal(a.RestartSet, b.RestartSet) && slices.Equal(a.DrainOrder, b.DrainOrder) &&
+		slices.Equal(a.RestartSeq, b.RestartSeq) && slices.Equal(a.RestoreSeq, b.RestoreSeq)
+}
+
+// expired ends a plan that waited too long: for others' locks, or for its own turn.
+func (t *turn) expired(p *plan) {
+	if p.Phase != Queued {
+		return
+	}
+	if p.holding {
+		t.refuse(p, fault(isa.CodeExpired, "", "the plan was not begun within "+t.policy.PlanTTL.String(), "propose it again"))
+		return
+	}
+	t.refuse(p, fault(isa.CodeConflict, "", "plans that overlap did not end within "+t.policy.PlanTTL.String(),
+		"propose it again when they have ended"))
+}
