@@ -56,3 +56,19 @@ func refusedCode(code isa.Code) connect.Code {
 	}
 	return connect.CodeFailedPrecondition
 }
+
+// refusedBy is the error of a call that the kernel answered with verdict. Its details
+// are the verdict's faults.
+func refusedBy(verdict microkernel.Verdict) error {
+	reason := "nothing was changed"
+	if len(verdict.Faults) > 0 {
+		reason = verdict.Faults[0].Reason
+	}
+	err := connect.NewError(refusedCode(verdict.Code), fmt.Errorf("%s: %s: %s", verdict.Outcome, verdict.Code, reason))
+	for _, fault := range faultsOut(verdict.Faults) {
+		if detail, failed := connect.NewErrorDetail(fault); failed == nil {
+			err.AddDetail(detail)
+		}
+	}
+	return err
+}

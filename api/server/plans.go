@@ -98,9 +98,12 @@ func (s *service) ApprovePlan(
 	if err != nil {
 		return nil, err
 	}
-	record, err := s.config.Kernel.Approve(ctx, principal(ctx), id)
+	verdict, record, err := s.config.Kernel.Approve(ctx, principal(ctx), id)
 	if err != nil {
 		return nil, kernelError(err)
+	}
+	if record.Phase == microkernel.Held || verdict.Outcome == microkernel.Reject && verdict.Code == isa.CodeAuthz {
+		return nil, refusedBy(verdict)
 	}
 	return connect.NewResponse(&sluicev1.ApprovePlanResponse{Plan: planOut(record)}), nil
 }
@@ -116,9 +119,17 @@ func (s *service) AbortPlan(
 	if err := checkReason(request.Msg.GetReason()); err != nil {
 		return nil, err
 	}
+	before, _ := s.config.Kernel.Record(id)
+	if before.Phase.Final() {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("plan %s has ended: %s", id, before.Phase))
+	}
 	record, err := s.config.Kernel.Abort(ctx, principal(ctx), id, request.Msg.GetReason())
 	if err != nil {
 		return nil, kernelError(err)
+	}
+	if record.Phase == before.Phase && record.Phase != microkernel.Compensating {
+		return nil, connect.NewError(connect.CodePermissionDenied,
+			fmt.Errorf("authz: %s may not abort plan %s of %s", principal(ctx).Name, id, before.Proposer.Name))
 	}
 	return connect.NewResponse(&sluicev1.AbortPlanResponse{Plan: planOut(record)}), nil
 }
@@ -218,16 +229,21 @@ func (s *service) WatchPlan(
 	if err != nil {
 		return err
 	}
-	records, err := s.config.Kernel.Watch(ctx, id)
-	if err != nil {
-		return kernelError(err)
-	}
-	for record := range records {
-		if err := stream.Send(&sluicev1.WatchPlanResponse{Plan: planOut(record)}); err != nil {
-			return fmt.Errorf("send plan %s: %w", id, err)
+	records, cancel := s.config.Kernel.Watch(id)
+	defer cancel()
+	for {
+		select {
+		case <-ctx.Done():
+			return kernelError(ctx.Err())
+		case record, open := <-records:
+			if !open {
+				return nil
+			}
+			if err := stream.Send(&sluicev1.WatchPlanResponse{Plan: planOut(record)}); err != nil {
+				return fmt.Errorf("send plan %s: %w", id, err)
+			}
 		}
 	}
-	return kernelError(ctx.Err())
 }
 
 // planID checks the spelling of a plan's id.

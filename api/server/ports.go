@@ -4,11 +4,12 @@ import (
 	"context"
 	"time"
 
+	sluicev1 "github.com/sluicemesh/sluice/api/sluice/v1"
 	"github.com/sluicemesh/sluice/isa"
 	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/microkernel"
-
-	sluicev1 "github.com/sluicemesh/sluice/api/sluice/v1"
+	"github.com/sluicemesh/sluice/microkernel/driver"
+	"github.com/sluicemesh/sluice/topology/symptom"
 )
 
 // Kernel is what the API needs of the control plane's kernel.
@@ -31,9 +32,13 @@ type Proposals interface {
 // Control steers plans that were handed in. A *driver.Refused carries the code of a
 // refusal.
 type Control interface {
-	Approve(ctx context.Context, by microkernel.Principal, id microkernel.PlanID) (microkernel.Record, error)
+	// Approve lets a held plan go on and returns the verdict on that.
+	Approve(ctx context.Context, by microkernel.Principal, id microkernel.PlanID) (microkernel.Verdict, microkernel.Record, error)
+	// Abort stops a plan. A record that did not change says that by may not.
 	Abort(ctx context.Context, by microkernel.Principal, id microkernel.PlanID, reason string) (microkernel.Record, error)
+	// Pause stops new effects of a plan, "" = of all.
 	Pause(ctx context.Context, by microkernel.Principal, id microkernel.PlanID, reason string) error
+	// Resume ends a pause; an admin's also clears a freeze.
 	Resume(ctx context.Context, by microkernel.Principal, id microkernel.PlanID) error
 }
 
@@ -43,20 +48,11 @@ type Records interface {
 	Record(id microkernel.PlanID) (microkernel.Record, bool)
 	// Records returns every record, newest first.
 	Records() []microkernel.Record
-	// Watch sends the record as it is, then again after changes, until the plan is final
-	// or ctx ends; then the channel is closed. An unknown plan is an error.
-	Watch(ctx context.Context, id microkernel.PlanID) (<-chan microkernel.Record, error)
+	// Watch sends the record as it is, then again after changes; the channel is closed
+	// after that of a final phase, by cancel, and when the kernel ends.
+	Watch(id microkernel.PlanID) (records <-chan microkernel.Record, cancel func())
 	// Status returns the state of the kernel as a whole.
-	Status() KernelStatus
-}
-
-// KernelStatus is the state of the kernel as a whole.
-type KernelStatus struct {
-	Mode    microkernel.Mode
-	Term    uint64
-	Paused  bool
-	Frozen  string // why, "" if it is not
-	Running int    // plans that are not final
+	Status() driver.Status
 }
 
 // Topology answers questions on the call graph. Answers belong to the caller.
@@ -74,14 +70,7 @@ type Symptoms interface {
 }
 
 // Symptom is a service whose objective is broken.
-type Symptom struct {
-	Service    mesh.Service
-	Onset      time.Time
-	Noticed    time.Time
-	Evidence   string
-	ErrorShare float64
-	P99        time.Duration
-}
+type Symptom = symptom.Symptom
 
 // Proxies lists the Envoys that this control plane configures.
 type Proxies interface {

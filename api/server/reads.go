@@ -20,8 +20,8 @@ func (s *service) GetStatus(
 	kernel := s.config.Kernel.Status()
 	answer := &sluicev1.GetStatusResponse{
 		Version: s.config.Version, Commit: s.config.Commit, Mode: string(kernel.Mode), Term: kernel.Term,
-		Epoch: s.config.Topology.Graph().GetEpoch(), Paused: kernel.Paused, Frozen: kernel.Frozen,
-		RunningPlans: int32(kernel.Running), Started: timeOut(s.config.Started),
+		Epoch: s.config.Topology.Graph().GetEpoch(), Paused: kernel.Paused != "", Frozen: kernel.Frozen,
+		RunningPlans: int32(kernel.Open), Started: timeOut(s.config.Started),
 	}
 	world := s.config.Registry.World()
 	answer.Services = int32(len(world.Services))
