@@ -137,7 +137,9 @@ func (g *Graph) Register(world *mesh.World) {
 		}
 	}
 	for i := range world.Gateways {
-		g.Declare(world.Gateways[i].Name, world.Gateways[i].Service, false)
+		if to := world.Gateways[i].Service; to != "" {
+			g.Declare(world.Gateways[i].Name, to, false)
+		}
 	}
 	g.forgetDeclared()
 }

@@ -85,5 +85,15 @@ func (s *Snapshot) Planned(targets []mesh.Service) Group {
 // components and sticky callers, with its suspects and the restart set of the first.
 // An unregistered service has an empty group.
 func (s *Snapshot) Group(symptom Symptom) Group {
-	return s.Planned([]mesh.Service{symptom.Service})
+	root, known := s.ids[symptom.Service]
+	if !known {
+		return Group{Symptom: symptom.Service, Epoch: s.epoch, Missed: Missed{Upper95: 1, Method: missedNothing}}
+	}
+	study := s.newStudy(symptom)
+	members, why := study.closure(root)
+	suspects := study.rank(root, members)
+	culprit := s.ids[suspects[0].Service]
+	group := s.groupOf(symptom.Service, why, members, s.restartSet([]int32{culprit}))
+	group.Suspects = suspects
+	return group
 }

@@ -1,6 +1,123 @@
 package topology
 
+import (
+	"math"
+	"time"
+)
+
+// Missed edges are estimated from a split in time: over the last splitShare of the
+// observed time, each edge first seen then is one call that used an edge which was not
+// in the graph, and every call of that time is a trial.
+const (
+	splitShare    = 0.2
+	missedMethod  = "clopper-pearson, calls of the last 20 % of the time, first use of an edge = miss, not blocked"
+	missedNothing = "no calls observed"
+	confidence    = 0.95
+)
+
 // missed bounds the chance that the next call touching nodes uses an unseen edge.
+// Calls older than Retention are not counted, which only widens the bound.
 func (s *Snapshot) missed(nodes []int32) Missed {
-	return Missed{Upper95: 1}
+	if s.started.IsZero() || !s.at.After(s.started) {
+		return Missed{Upper95: 1, Method: missedNothing}
+	}
+	split := s.at.Add(-time.Duration(splitShare * float64(s.at.Sub(s.started))))
+	inside := newMarks(len(s.names))
+	for _, v := range nodes {
+		inside.add(v)
+	}
+	calls, news := uint64(0), uint64(0)
+	for _, v := range nodes {
+		for i := s.out[v]; i < s.out[v+1]; i++ {
+			n, fresh := s.trials(i, split.Unix())
+			calls, news = calls+n, news+fresh
+		}
+		for _, i := range s.into[s.in[v]:s.in[v+1]] {
+			if inside.has(s.edges[i].caller) {
+				continue // counted as an outgoing edge above
+			}
+			n, fresh := s.trials(i, split.Unix())
+			calls, news = calls+n, news+fresh
+		}
+	}
+	if calls == 0 {
+		return Missed{Upper95: 1, Method: missedNothing}
+	}
+	return Missed{Upper95: UpperBound(news, calls, confidence), N: calls, Method: missedMethod}
+}
+
+// trials returns the calls on edge i since split and 1 if it was first seen then.
+func (s *Snapshot) trials(i int32, split int64) (calls, fresh uint64) {
+	e := s.edges[i]
+	calls = s.series.edgeCalls(s.names[e.caller], s.names[e.callee], split, s.at.Unix()+1)
+	if s.rows[i].sources != 0 && s.rows[i].first.Unix() >= split {
+		return max(calls, 1), 1
+	}
+	return calls, 0
+}
+
+// UpperBound is the one-sided upper confidence bound of Clopper and Pearson for a
+// probability of which hits in n trials were seen; 1 without trials.
+func UpperBound(hits, n uint64, level float64) float64 {
+	switch {
+	case n == 0 || hits >= n:
+		return 1
+	case hits == 0:
+		return -math.Expm1(math.Log1p(-level) / float64(n))
+	}
+	a, b := float64(hits)+1, float64(n-hits)
+	low, high := 0.0, 1.0
+	for range 64 {
+		mid := (low + high) / 2
+		if betaIncomplete(mid, a, b) < level {
+			low = mid
+		} else {
+			high = mid
+		}
+	}
+	return high
+}
+
+// betaIncomplete is the regularised incomplete beta function I_x(a, b), for a, b > 0,
+// by its continued fraction (Lentz's method; Press et al., Numerical Recipes, 6.4).
+func betaIncomplete(x, a, b float64) float64 {
+	if x <= 0 || x >= 1 {
+		return min(max(x, 0), 1)
+	}
+	if x > (a+1)/(a+b+2) {
+		return 1 - betaIncomplete(1-x, b, a)
+	}
+	la, _ := math.Lgamma(a)
+	lb, _ := math.Lgamma(b)
+	lab, _ := math.Lgamma(a + b)
+	front := math.Exp(lab-la-lb+a*math.Log(x)+b*math.Log1p(-x)) / a
+	return front * betaFraction(x, a, b)
+}
+
+// betaFraction evaluates the continued fraction of betaIncomplete.
+func betaFraction(x, a, b float64) float64 {
+	const tiny, precise, maxTerms = 1e-300, 1e-12, 10_000
+	floor := func(v float64) float64 {
+		if math.Abs(v) < tiny {
+			return tiny
+		}
+		return v
+	}
+	c, d := 1.0, 1/floor(1-(a+b)*x/(a+1))
+	sum := d
+	for m := 1.0; m < maxTerms; m++ {
+		even := m * (b - m) * x / ((a + 2*m - 1) * (a + 2*m))
+		d = 1 / floor(1+even*d)
+		c = floor(1 + even/c)
+		sum *= d * c
+		odd := -(a + m) * (a + b + m) * x / ((a + 2*m) * (a + 2*m + 1))
+		d = 1 / floor(1+odd*d)
+		c = floor(1 + odd/c)
+		step := d * c
+		sum *= step
+		if math.Abs(step-1) < precise {
+			break
+		}
+	}
+	return sum
 }

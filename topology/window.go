@@ -73,14 +73,12 @@ func (s *Series) addService(into *Tick, service mesh.Service, from, to int64) {
 // addEdge adds the best evidence of caller -> callee and reports whether the edge has
 // any in the ring.
 func (s *Series) addEdge(into *Tick, caller, callee mesh.Service, from, to int64) bool {
-	for _, kind := range edgeFamilies() {
-		id, known := s.index[trackKey{kind, string(caller), callee}]
-		if known && s.tracks[id].last > to-int64(Retention/time.Second) {
-			s.tracks[id].sum(into, from, to)
-			return true
-		}
+	_, id := s.best(caller, callee, to)
+	if id < 0 {
+		return false
 	}
-	return false
+	s.tracks[id].sum(into, from, to)
+	return true
 }
 
 // add adds the track of key, if there is one.
@@ -120,4 +118,46 @@ func (s *Series) Took(service mesh.Service, since time.Time) bool {
 		}
 	}
 	return false
+}
+
+// edgeTick sums caller -> callee over the Unix seconds [from, to).
+func (s *Series) edgeTick(caller, callee mesh.Service, from, to int64) Tick {
+	sum := Tick{Hist: &Histogram{}}
+	s.addEdge(&sum, caller, callee, from, to)
+	return sum
+}
+
+// best returns the track with the best evidence of caller -> callee, -1 if the ring has
+// none before to.
+func (s *Series) best(caller, callee mesh.Service, to int64) (family, int32) {
+	for _, kind := range edgeFamilies() {
+		id, known := s.index[trackKey{kind, string(caller), callee}]
+		if known && s.tracks[id].last > to-int64(Retention/time.Second) {
+			return kind, id
+		}
+	}
+	return byConnection, -1
+}
+
+// sampled reports whether the figures of caller -> callee may be a sample of the calls,
+// or connections that stand for many.
+func (s *Series) sampled(caller, callee mesh.Service, to int64) bool {
+	kind, _ := s.best(caller, callee, to)
+	return kind != byLog
+}
+
+// edgeCalls counts the calls on caller -> callee over the Unix seconds [from, to).
+func (s *Series) edgeCalls(caller, callee mesh.Service, from, to int64) uint64 {
+	_, id := s.best(caller, callee, to)
+	if id < 0 {
+		return 0
+	}
+	t, calls := &s.tracks[id], uint64(0)
+	to = min(to, t.last+1)
+	for second := max(from, to-int64(Retention/time.Second)); second < to; second++ {
+		if at := t.readable(second); at != nil {
+			calls += uint64(at.requests)
+		}
+	}
+	return calls
 }

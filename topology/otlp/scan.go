@@ -32,11 +32,11 @@ type span struct {
 
 // scanner reads batches; its buffers are reused from batch to batch.
 type scanner struct {
-	config   *Config
-	names    map[string]mesh.Service // valid names seen; bounded by MaxNames
-	calls    []topology.Call
-	now      time.Time
-	counts   Counts
+	config *Config
+	names  map[string]mesh.Service // valid names seen; bounded by MaxNames
+	calls  []topology.Call
+	now    time.Time
+	counts Counts
 }
 
 // Counts says what became of the spans of one batch.

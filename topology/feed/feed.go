@@ -1,0 +1,94 @@
+// Package feed holds the call graph that evidence flows into while the control plane
+// runs: it owns the lock and the clock that package topology does without. Once a
+// second it takes a snapshot and looks for symptoms. It is not for deciding anything.
+package feed
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluicemesh/sluice/mesh"
+	"github.com/sluicemesh/sluice/topology"
+	"github.com/sluicemesh/sluice/topology/symptom"
+)
+
+// lag is how long after a second's end its evidence may still arrive: proxies flush
+// their access log every 100 ms.
+const lag = 250 * time.Millisecond
+
+// Feed is safe for concurrent use.
+type Feed struct {
+	now func() time.Time
+
+	mu       sync.Mutex // guards graph and detector
+	graph    *topology.Graph
+	detector *symptom.Detector
+
+	world    atomic.Pointer[mesh.World]
+	snapshot atomic.Pointer[topology.Snapshot]
+	symptoms atomic.Pointer[[]symptom.Symptom]
+}
+
+// New returns a feed without any evidence.
+func New(now func() time.Time) *Feed {
+	f := &Feed{now: now, graph: topology.NewGraph(), detector: symptom.New(symptom.Defaults())}
+	f.world.Store(&mesh.World{})
+	f.snapshot.Store(f.graph.Snapshot(now()))
+	f.symptoms.Store(&[]symptom.Symptom{})
+	return f
+}
+
+// SetWorld replaces the registry: services, instances, objectives, declared edges.
+func (f *Feed) SetWorld(world *mesh.World) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.graph.Register(world)
+	f.world.Store(world)
+	f.snapshot.Store(f.graph.Snapshot(f.now()))
+}
+
+// World returns the registry; it must not be changed.
+func (f *Feed) World() *mesh.World { return f.world.Load() }
+
+// Observe adds the evidence of one call.
+func (f *Feed) Observe(call topology.Call) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.graph.Observe(call)
+}
+
+// Snapshot returns the graph as it was at most a second ago.
+func (f *Feed) Snapshot() *topology.Snapshot { return f.snapshot.Load() }
+
+// Present returns the symptoms found at the last tick, sorted by service.
+func (f *Feed) Present() []symptom.Symptom { return slices.Clone(*f.symptoms.Load()) }
+
+// Run ticks once a second, shortly after each full second, until ctx ends. expected
+// names the services that are being restarted on purpose.
+func (f *Feed) Run(ctx context.Context, expected func() []mesh.Service) {
+	for {
+		now := f.now()
+		next := now.Add(-lag).Truncate(time.Second).Add(time.Second + lag)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(next.Sub(now)):
+		}
+		f.tick(expected())
+	}
+}
+
+// tick takes a snapshot and looks for symptoms.
+func (f *Feed) tick(expected []mesh.Service) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := f.now()
+	snapshot := f.graph.Snapshot(now)
+	f.detector.Expect(expected)
+	found := f.detector.Tick(now, f.world.Load(), snapshot.Series())
+	f.snapshot.Store(snapshot)
+	f.symptoms.Store(&found)
+}
