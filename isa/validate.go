@@ -1,7 +1,148 @@
 package isa
 
-// Validate is the static type checker.
-func Validate(p Program, env *Env) []Fault { return nil }
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
 
-// ValidateExpanded is Validate for what Expand returned: up to MaxExpandedSteps.
-func ValidateExpanded(p Program, env *Env) []Fault { return nil }
+// Validate is the static type checker: it returns the faults of p, all at once and in the
+// order of its steps, nil if there are none. With a nil env only what the program itself
+// and the default limits tell is checked. It is for programs as written and for expanded
+// ones; Positions.Place points its faults at the source. What the microkernel must know
+// besides (locks, budgets, proofs, the state of now) is not checked here.
+func Validate(p Program, env *Env) []Fault {
+	c := checker{p: &p, env: env, limits: DefaultLimits()}
+	if env != nil {
+		c.limits = env.Limits.complete()
+	}
+	if len(p.Steps) > MaxExpandedSteps {
+		return []Fault{{Code: CodeTooLarge, Path: "steps", Reason: fmt.Sprintf("%d steps", len(p.Steps)),
+			Remedy: fmt.Sprintf("at most %d", MaxExpandedSteps)}}
+	}
+	c.program()
+	c.shape()
+	for i := range p.Steps {
+		c.operands(i)
+		c.target(i)
+	}
+	c.collect()
+	c.linear()
+	if c.ordered {
+		c.borrows()
+		c.leases()
+		c.conflicts()
+	}
+	if env != nil {
+		c.world()
+	}
+	return c.faults()
+}
+
+// checker holds one program while it is checked.
+type checker struct {
+	p       *Program
+	env     *Env // nil = only the structure
+	limits  Limits
+	found   []finding
+	index   map[StepID]int // of large programs; small ones are searched
+	ordered bool           // ids and After lists make a partial order
+	topo    []int          // steps, each behind those that it follows
+	words   int            // of a row of before
+	before  []uint64       // bit set: row i holds the steps that are confirmed before i starts
+	small   [64]uint64     // before, while the program is small
+	drains  []drainUse     // in the order of their steps
+	uses    []restartUse
+}
+
+// finding is a fault and the step that it sorts with: -1 the program itself.
+type finding struct {
+	step  int
+	fault Fault
+}
+
+// faults returns what was found in the order of the steps.
+func (c *checker) faults() []Fault {
+	if len(c.found) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(c.found, func(a, b finding) int { return cmp.Compare(a.step, b.step) })
+	out := make([]Fault, 0, min(len(c.found), maxFaults))
+	for _, f := range c.found[:min(len(c.found), maxFaults)] {
+		out = append(out, f.fault)
+	}
+	return out
+}
+
+// add reports a fault of step i; operand is the operand's field, "" = the whole step.
+func (c *checker) add(i int, operand string, code Code, reason, remedy string) {
+	path := itemPath("steps", i)
+	ofStep := operand == "id" || strings.HasPrefix(operand, "after")
+	if action := c.p.Steps[i].Action; action != nil && operand != "" && !ofStep {
+		path += "." + string(action.Kind())
+	}
+	if operand != "" {
+		path += "." + operand
+	}
+	c.found = append(c.found, finding{i, Fault{Code: code, Path: path, Reason: reason, Remedy: remedy}})
+}
+
+// top reports a fault of the program itself.
+func (c *checker) top(path string, code Code, reason, remedy string) {
+	c.found = append(c.found, finding{-1, Fault{Code: code, Path: path, Reason: reason, Remedy: remedy}})
+}
+
+// program checks what is not in the steps.
+func (c *checker) program() {
+	if reason := idFault(c.p.ID, maxID); reason != "" {
+		c.top("id", CodeName, "the plan's id "+quote(c.p.ID)+" "+reason, "give it 1-64 of [a-z0-9-]")
+	}
+	if c.p.Epoch != "" && tokenFault(c.p.Epoch) != "" {
+		c.top("epoch", CodeDecode, "the epoch "+quote(c.p.Epoch)+" "+tokenFault(c.p.Epoch), "copy it from the topology")
+	}
+	if c.p.Deadline < 0 || c.p.Deadline > MaxDuration {
+		c.top("deadline", CodeRange, "deadline "+formatDuration(c.p.Deadline), "above 0s, at most "+formatDuration(MaxDuration))
+	}
+	if len(c.p.Steps) == 0 {
+		c.top("steps", CodeDecode, "the plan has no step", "add one")
+	}
+	for i, check := range c.p.Verify {
+		path := itemPath("verify", i)
+		switch {
+		case serviceFault(string(check.Service)) != "":
+			c.last(path+".service", CodeName, quote(string(check.Service))+" "+serviceFault(string(check.Service)), "name a service")
+		case c.env != nil && c.env.Find(check.Service) == nil:
+			c.last(path+".service", CodeUnknownTarget, string(check.Service)+" is not in the mesh", "name a service of the mesh")
+		}
+		if check.For <= 0 || check.For > MaxDuration {
+			c.last(path+".for", CodeRange, "for "+formatDuration(check.For), "above 0s, at most "+formatDuration(MaxDuration))
+		}
+	}
+}
+
+// last reports a fault that sorts behind those of the steps.
+func (c *checker) last(path string, code Code, reason, remedy string) {
+	c.found = append(c.found, finding{len(c.p.Steps), Fault{Code: code, Path: path, Reason: reason, Remedy: remedy}})
+}
+
+// find returns the step called id, -1 if there is none.
+func (c *checker) find(id StepID) int {
+	if c.index != nil {
+		if i, found := c.index[id]; found {
+			return i
+		}
+		return -1
+	}
+	for i := range c.p.Steps {
+		if c.p.Steps[i].ID == id {
+			return i
+		}
+	}
+	return -1
+}
+
+// precedes reports whether step a is confirmed before step b starts, on every path.
+func (c *checker) precedes(a, b int) bool {
+	return c.before[b*c.words+a/64]&(1<<(a%64)) != 0
+}

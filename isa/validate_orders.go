@@ -1,0 +1,153 @@
+package isa
+
+import (
+	"slices"
+
+	"github.com/sluicemesh/sluice/mesh"
+)
+
+// orders checks the three orders between services that call each other: drain callers
+// before callees, restart callees before callers, restore callees before callers. Drains
+// that are never in force together need no order among themselves.
+func (c *checker) orders() {
+	k := kinship{env: c.env}
+	c.restartOrder(&k)
+	c.drainOrders(&k)
+}
+
+func (c *checker) restartOrder(k *kinship) {
+	for x := range c.uses {
+		for y := range x {
+			a, b := &c.uses[y], &c.uses[x]
+			for _, one := range members(&a.restart.Target) {
+				for _, other := range members(&b.restart.Target) {
+					c.restartPair(k, servicePlace{one, a.step}, servicePlace{other, b.step})
+				}
+			}
+		}
+	}
+}
+
+func (c *checker) restartPair(k *kinship, a, b servicePlace) {
+	switch first := k.first(a.service, b.service, c.env.RestartOrder, false); {
+	case first > 0:
+		a, b = b, a
+	case first == 0:
+		return
+	}
+	if !c.precedes(a.step, b.step) {
+		c.add(b.step, "target", CodeOrder, "it may restart "+string(b.service)+" before its callee "+string(a.service)+
+			" (step "+string(c.p.Steps[a.step].ID)+")", "restart callees before callers: add "+string(c.p.Steps[a.step].ID)+" to after")
+	}
+}
+
+func (c *checker) drainOrders(k *kinship) {
+	open := c.intervals()
+	slices.SortStableFunc(open, func(a, b interval) int { return a.from - b.from })
+	for x := range open {
+		for y := range x {
+			a, b := &open[y], &open[x]
+			if a.from == b.from || a.service == b.service || a.restart >= 0 && b.restart >= 0 ||
+				c.over(a, b) || c.over(b, a) {
+				continue
+			}
+			c.drainPair(k, a, b)
+			c.restorePair(k, a, b)
+		}
+	}
+}
+
+// drainPair checks the begin of two drains that may be in force together.
+func (c *checker) drainPair(k *kinship, a, b *interval) {
+	switch first := k.first(a.service, b.service, c.env.DrainOrder, true); {
+	case first > 0:
+		a, b = b, a
+	case first == 0:
+		return
+	}
+	if !c.precedes(a.from, b.from) {
+		c.add(b.from, "target", CodeOrder, "it may drain "+string(b.service)+" before its caller "+string(a.service)+
+			" (step "+string(c.p.Steps[a.from].ID)+")", "drain callers before callees: add "+string(c.p.Steps[a.from].ID)+" to after")
+	}
+}
+
+// restorePair checks the end of two drains that may be in force together. A callee that
+// stays off on purpose is never restored, so its callers need not wait for that.
+func (c *checker) restorePair(k *kinship, a, b *interval) {
+	switch first := k.first(a.service, b.service, c.env.RestoreOrder, false); {
+	case first > 0:
+		a, b = b, a
+	case first == 0:
+		return
+	}
+	if a.to >= 0 && b.to >= 0 && !c.precedes(a.to, b.to) {
+		c.add(b.to, "drain", CodeOrder, "it may restore "+string(b.service)+" before its callee "+string(a.service)+
+			" (step "+string(c.p.Steps[a.to].ID)+")", "restore callees before callers: add "+string(c.p.Steps[a.to].ID)+" to after")
+	}
+}
+
+// kinship answers which of two services comes first in an order, and remembers who
+// reaches whom by calls.
+type kinship struct {
+	env   *Env
+	above map[mesh.Service]map[mesh.Service]bool // service -> its callers, direct or not
+}
+
+// first returns -1 if a comes first, +1 if b does, 0 if there is no order between them:
+// only services of which one reaches the other by calls have one. The given order
+// decides; services that are not in it go by the calls, callers first if callersFirst.
+func (k *kinship) first(a, b mesh.Service, order []mesh.Service, callersFirst bool) int {
+	if a == b {
+		return 0
+	}
+	calls, called := k.reaches(a, b), k.reaches(b, a)
+	if !calls && !called {
+		return 0
+	}
+	i, j := slices.Index(order, a), slices.Index(order, b)
+	switch {
+	case i >= 0 && j >= 0 && i < j:
+		return -1
+	case i >= 0 && j >= 0:
+		return 1
+	case calls && called:
+		return 0 // one component, and nobody says which is first
+	case calls == callersFirst:
+		return -1
+	}
+	return 1
+}
+
+// reaches reports whether caller reaches callee by calls, as far as is known.
+func (k *kinship) reaches(caller, callee mesh.Service) bool {
+	if k.above == nil {
+		k.above = make(map[mesh.Service]map[mesh.Service]bool)
+	}
+	above, known := k.above[callee]
+	if !known {
+		above = k.callers(callee)
+		k.above[callee] = above
+	}
+	return above[caller]
+}
+
+// callers collects the direct and indirect callers of service.
+func (k *kinship) callers(service mesh.Service) map[mesh.Service]bool {
+	above := make(map[mesh.Service]bool)
+	queue := []mesh.Service{service}
+	for at := 0; at < len(queue); at++ {
+		facts := k.env.Find(queue[at])
+		if facts == nil {
+			continue
+		}
+		for _, list := range [2][]mesh.Service{facts.Callers, facts.Component} {
+			for _, caller := range list {
+				if !above[caller] {
+					above[caller] = true
+					queue = append(queue, caller)
+				}
+			}
+		}
+	}
+	return above
+}

@@ -1,0 +1,249 @@
+package isa
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sluicemesh/sluice/mesh"
+)
+
+// objectService returns the service of "kind/namespace/name".
+func objectService(object string) mesh.Service {
+	_, service, _ := strings.Cut(object, "/")
+	return mesh.Service(service)
+}
+
+// world checks what needs facts about the mesh.
+func (c *checker) world() {
+	for i := range c.p.Steps {
+		if !c.exists(i) {
+			continue
+		}
+		t, _ := TargetOf(c.p.Steps[i].Action)
+		facts := c.env.Find(t.Service)
+		switch a := c.p.Steps[i].Action.(type) {
+		case Restart:
+			c.drainRequired(i, &a)
+		case Drain:
+			c.capacity(i, &a, facts)
+		case CircuitBreak:
+			c.breakFloor(i, &a, facts)
+		case RateLimit:
+			c.limitFloor(i, &a, facts)
+		case Scale:
+			c.scaleFloor(i, &a, facts)
+		}
+	}
+	c.blast()
+	if c.ordered {
+		c.orders()
+	}
+}
+
+// exists checks that what an action names is in the mesh.
+func (c *checker) exists(i int) bool {
+	before := len(c.found)
+	if t, ok := TargetOf(c.p.Steps[i].Action); ok {
+		for _, service := range members(&t) {
+			c.present(i, "target", service)
+		}
+		if len(c.found) == before && narrowed(t) {
+			c.selects(i, &t)
+		}
+	}
+	switch a := c.p.Steps[i].Action.(type) {
+	case Drain:
+		if a.To != "" {
+			c.present(i, "to", a.To)
+		}
+	case CircuitBreak:
+		c.caller(i, a.Caller)
+	case RateLimit:
+		c.caller(i, a.Caller)
+	}
+	return len(c.found) == before
+}
+
+func (c *checker) present(i int, operand string, service mesh.Service) {
+	if c.env.Find(service) == nil && serviceFault(string(service)) == "" {
+		c.add(i, operand, CodeUnknownTarget, string(service)+" is not in the mesh", "name a service of the mesh")
+	}
+}
+
+// caller checks the caller of an edge; gateways are callers but no services.
+func (c *checker) caller(i int, service mesh.Service) {
+	if service != "" && service.Namespace() != mesh.OutsideNamespace {
+		c.present(i, "caller", service)
+	}
+}
+
+// selects checks that a narrowed target is about at least one instance, and that each
+// UID is one.
+func (c *checker) selects(i int, t *Target) {
+	facts := c.env.Find(t.Service)
+	if facts == nil {
+		return
+	}
+	met := 0
+	for k := range facts.Instances {
+		if t.Selects(&facts.Instances[k]) {
+			met++
+		}
+	}
+	if met == 0 || met < len(t.UIDs) {
+		c.add(i, "target", CodeUnknownTarget, "no such instance: "+quote(FormatTarget(*t)), "name instances that exist")
+	}
+}
+
+// drainRequired refuses a restart that takes no traffic off before.
+func (c *checker) drainRequired(i int, a *Restart) {
+	if a.Drain != "" {
+		return
+	}
+	macro := !a.NoDrain && !single(a.Target)
+	for _, service := range members(&a.Target) {
+		switch facts := c.env.Find(service); {
+		case facts == nil:
+		case macro && facts.FanIn > c.limits.FanInMustDrain:
+			c.add(i, "target", CodeDrainRequired, fmt.Sprintf("%s has %d direct callers, above %d a drain of its own is demanded",
+				service, facts.FanIn, c.limits.FanInMustDrain), "add a drain step, and restart with it")
+		case !macro && facts.Takes:
+			c.add(i, "target", CodeDrainRequired, string(service)+" takes traffic", "add a drain step, and restart with it")
+		}
+	}
+}
+
+// capacity refuses a drain that leaves no instance, or none that is ready, without saying
+// what becomes of the requests. A drain of the whole service was refused before.
+func (c *checker) capacity(i int, a *Drain, facts *ServiceFacts) {
+	if facts == nil || a.To != "" || a.OnEmpty != mesh.OnEmptyNone || !narrowed(a.Target) {
+		return
+	}
+	for k := range facts.Instances {
+		if other := &facts.Instances[k]; serving(other) && !a.Target.Selects(other) {
+			return
+		}
+	}
+	c.add(i, "target", CodeNoCapacity, "no ready instance of "+string(a.Target.Service)+" would be left",
+		"drain fewer instances, or add to, hold or shed")
+}
+
+func (c *checker) breakFloor(i int, a *CircuitBreak, facts *ServiceFacts) {
+	if facts == nil {
+		return
+	}
+	floor := c.limits.BreakConcurrency * facts.Concurrency
+	for _, t := range thresholds(a) {
+		if t.load && t.value > 0 && float64(t.value) < floor {
+			c.add(i, t.field, CodeEquivalentToDrain, fmt.Sprintf("%s %d is below %.0f, %g times the p99 concurrency",
+				t.field, t.value, floor, c.limits.BreakConcurrency), "raise it, or use drain")
+		}
+	}
+}
+
+func (c *checker) limitFloor(i int, a *RateLimit, facts *ServiceFacts) {
+	if facts == nil {
+		return
+	}
+	floor := c.limits.LimitShareOfLoad * facts.Rate
+	if a.PerSecond > 0 && a.PerSecond < floor {
+		c.add(i, "perSecond", CodeEquivalentToDrain, fmt.Sprintf("%g/s is below %g/s, %g %% of the load",
+			a.PerSecond, floor, 100*c.limits.LimitShareOfLoad), "raise it, or use drain")
+	}
+	if a.Burst > 0 && float64(a.Burst) < floor/10 {
+		c.add(i, "burst", CodeEquivalentToDrain, fmt.Sprintf("a bucket of %d cannot pass %g/s", a.Burst, floor), "raise the burst")
+	}
+}
+
+func (c *checker) scaleFloor(i int, a *Scale, facts *ServiceFacts) {
+	if facts == nil {
+		return
+	}
+	if floor := max(facts.MinAvailable, facts.Quorum); a.Replicas > 0 && a.Replicas < floor {
+		c.add(i, "replicas", CodeScaleFloor, fmt.Sprintf("%d replicas are below the floor of %d", a.Replicas, floor),
+			fmt.Sprintf("ask for %d or more", floor))
+	}
+}
+
+// restarted lists the services that the program restarts, each with its first step.
+func (c *checker) restarted() []servicePlace {
+	var out []servicePlace
+	for k := range c.uses {
+		use := &c.uses[k]
+		for _, service := range members(&use.restart.Target) {
+			out = append(out, servicePlace{service, use.step})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b servicePlace) int { return strings.Compare(string(a.service), string(b.service)) })
+	return slices.CompactFunc(out, func(a, b servicePlace) bool { return a.service == b.service })
+}
+
+type servicePlace struct {
+	service mesh.Service
+	step    int
+}
+
+// blast checks the size of restart sets, and how many services are restarted beyond the
+// largest one. The services of one restart set belong together; of all sets that a plan
+// restarts, the largest counts as one service and is the plan's own, every other counts
+// in full.
+func (c *checker) blast() {
+	places := c.restarted()
+	if len(places) == 0 {
+		return
+	}
+	set := make([]int, len(places)) // the number of the set that each belongs to
+	sets, largest := 0, 0
+	for k := range places {
+		if set[k] != 0 {
+			continue
+		}
+		coupled := c.env.restartSet(places[k].service)
+		if len(coupled) > c.limits.MaxGroupSize {
+			c.add(places[k].step, "target", CodeGroupTooLarge, fmt.Sprintf("the restart set of %s has %d services, at most %d are allowed",
+				places[k].service, len(coupled), c.limits.MaxGroupSize), "restart a part, or have the plan approved")
+		}
+		sets++
+		size := 0
+		for j := k; j < len(places); j++ {
+			if _, found := slices.BinarySearch(coupled, places[j].service); set[j] == 0 && found {
+				set[j] = sets
+				size++
+			}
+		}
+		largest = max(largest, size)
+	}
+	beyond := len(places) - (largest - 1)
+	if budget := c.limits.budget(c.env.GraphSize); beyond > budget {
+		c.top("steps", CodeBlastRadius, fmt.Sprintf("%d services are restarted beyond one restart set, at most %d are allowed",
+			beyond, budget), "restart fewer services in one plan")
+	}
+}
+
+// restartSet returns what must restart with service: its component and, again and again,
+// all that is sticky to it. Sorted; service itself is always in it.
+func (e *Env) restartSet(service mesh.Service) []mesh.Service {
+	facts := e.Find(service)
+	if facts == nil || len(facts.Component) <= 1 && len(facts.StickyCallers) == 0 {
+		return []mesh.Service{service}
+	}
+	seen := map[mesh.Service]bool{service: true}
+	queue := []mesh.Service{service}
+	for at := 0; at < len(queue); at++ {
+		facts := e.Find(queue[at])
+		if facts == nil {
+			continue
+		}
+		for _, list := range [2][]mesh.Service{facts.Component, facts.StickyCallers} {
+			for _, other := range list {
+				if !seen[other] {
+					seen[other] = true
+					queue = append(queue, other)
+				}
+			}
+		}
+	}
+	slices.Sort(queue)
+	return queue
+}
