@@ -7,19 +7,26 @@ import (
 	"strings"
 )
 
-// Validate is the static type checker: it returns the faults of p, all at once and in the
-// order of its steps, nil if there are none. With a nil env only what the program itself
-// and the default limits tell is checked. It is for programs as written and for expanded
-// ones; Positions.Place points its faults at the source. What the microkernel must know
-// besides (locks, budgets, proofs, the state of now) is not checked here.
-func Validate(p Program, env *Env) []Fault {
-	c := checker{p: &p, env: env, limits: DefaultLimits()}
+// Validate is the static type checker of programs as written: it returns the faults of p,
+// all at once and in the order of its steps, nil if there are none. With a nil env only
+// what the program itself and the default limits tell is checked. Positions.Place points
+// the faults at the source. What the microkernel must know besides (locks, budgets, proofs,
+// the state of now) is not checked here.
+func Validate(p Program, env *Env) []Fault { return check(p, env, MaxSteps, maxID) }
+
+// ValidateExpanded is Validate for what Expand returned, which may be larger.
+func ValidateExpanded(p Program, env *Env) []Fault {
+	return check(p, env, MaxExpandedSteps, maxExpandedID)
+}
+
+func check(p Program, env *Env, maxSteps, idLimit int) []Fault {
+	c := checker{p: &p, env: env, limits: DefaultLimits(), idLimit: idLimit}
 	if env != nil {
 		c.limits = env.Limits.complete()
 	}
-	if len(p.Steps) > MaxExpandedSteps {
+	if len(p.Steps) > maxSteps {
 		return []Fault{{Code: CodeTooLarge, Path: "steps", Reason: fmt.Sprintf("%d steps", len(p.Steps)),
-			Remedy: fmt.Sprintf("at most %d", MaxExpandedSteps)}}
+			Remedy: fmt.Sprintf("at most %d; split the plan", maxSteps)}}
 	}
 	c.program()
 	c.shape()
@@ -45,6 +52,7 @@ type checker struct {
 	p       *Program
 	env     *Env // nil = only the structure
 	limits  Limits
+	idLimit int // bytes of a step's id
 	found   []finding
 	index   map[StepID]int // of large programs; small ones are searched
 	ordered bool           // ids and After lists make a partial order

@@ -32,8 +32,8 @@ func (c *checker) shape() {
 func (c *checker) identity(i int) {
 	id := c.p.Steps[i].ID
 	switch {
-	case idFault(string(id), maxExpandedID) != "":
-		c.add(i, "id", CodeName, "the step's id "+quote(string(id))+" "+idFault(string(id), maxExpandedID), "give it 1-64 of [a-z0-9-]")
+	case idFault(string(id), c.idLimit) != "":
+		c.add(i, "id", CodeName, "the step's id "+quote(string(id))+" "+idFault(string(id), c.idLimit), "give it 1-64 of [a-z0-9-]")
 		c.ordered = false
 	case id == none:
 		c.add(i, "id", CodeName, `no step may be called "none"`, `it stands for "no drain"; choose another id`)
