@@ -1,0 +1,211 @@
+package driver
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sluicemesh/sluice/isa"
+	"github.com/sluicemesh/sluice/mesh"
+	"github.com/sluicemesh/sluice/microkernel"
+	"github.com/sluicemesh/sluice/microkernel/harm"
+)
+
+// Stats are the statistics of services by the second.
+type Stats interface {
+	// Tick returns what happened at service in one Unix second that is over. It is false
+	// if nothing was reported for that second by anybody; a service without a request
+	// has a report of zero requests.
+	Tick(service mesh.Service, second int64) (harm.Tick, bool)
+}
+
+// GraphStats are Stats from the ticks behind a topology.
+type GraphStats struct {
+	Topology Topology
+	// Reporting says whether the sources of evidence reported in a second; nil = always.
+	Reporting func(second int64) bool
+}
+
+// Tick implements Stats.
+func (g GraphStats) Tick(service mesh.Service, second int64) (harm.Tick, bool) {
+	tick, _ := g.Topology.Snapshot().Series().Service(service, second)
+	return tick, g.Reporting == nil || g.Reporting(second)
+}
+
+// Watcher is the Monitor that watches by package harm, second by second. It also
+// measures Loads. It is safe for concurrent use.
+type Watcher struct {
+	settings WatcherSettings
+	mu       sync.Mutex
+	frozen   map[microkernel.PlanID]map[mesh.Service]harm.Subject // baselines
+	order    []microkernel.PlanID                                 // of frozen, oldest first
+}
+
+// WatcherSettings are what a Watcher works with.
+type WatcherSettings struct {
+	Stats    Stats
+	Topology Topology           // for callers of callers: held requests hold them too
+	World    func() *mesh.World // for objectives
+	Symptoms Symptoms           // optional
+	Now      func() time.Time
+	Window   time.Duration // Policy.HarmWindow
+	Delay    time.Duration // how late reports of a second may come, default 1 s
+}
+
+// maxFrozen is for how many plans baselines are kept.
+const maxFrozen = 64
+
+// NewWatcher returns a Watcher.
+func NewWatcher(s WatcherSettings) *Watcher {
+	if s.Delay == 0 {
+		s.Delay = time.Second
+	}
+	return &Watcher{settings: s, frozen: map[microkernel.PlanID]map[mesh.Service]harm.Subject{}}
+}
+
+// Watch implements Monitor. The baselines of a plan are frozen by its first watch.
+func (w *Watcher) Watch(ctx context.Context, order microkernel.Watch) (microkernel.HarmVerdict, error) {
+	begin := w.settings.Now()
+	subjects := w.subjects(order, begin)
+	trial := harm.NewTrial(subjects, harm.Settings{
+		Window: seconds(w.settings.Window), Length: seconds(order.For),
+	})
+	reports := make([]harm.Report, len(subjects))
+	for second := begin.Unix() + 1; ; second++ {
+		if err := w.sleepUntil(ctx, time.Unix(second+1, 0).Add(w.settings.Delay)); err != nil {
+			return microkernel.HarmVerdict{}, err
+		}
+		for i := range subjects {
+			tick, reported := w.settings.Stats.Tick(subjects[i].Service, second)
+			reports[i] = harm.Report{Tick: tick, Missing: !reported}
+		}
+		if verdict, fallen := trial.Next(reports); fallen {
+			return verdict, nil
+		}
+	}
+}
+
+// sleepUntil waits for a time of the clock.
+func (w *Watcher) sleepUntil(ctx context.Context, t time.Time) error {
+	timer := time.NewTimer(t.Sub(w.settings.Now()))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// seconds rounds up to whole seconds.
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+
+// subjects are the services to watch, with their frozen baselines.
+func (w *Watcher) subjects(order microkernel.Watch, begin time.Time) []harm.Subject {
+	known := w.baselines(order.Plan)
+	disturbed := order.Disturbed
+	if order.For == 0 { // while requests are held, their callers' callers wait too
+		disturbed = append(slices.Clone(disturbed), w.settings.Topology.Snapshot().Blast(disturbed)...)
+	}
+	subjects := make([]harm.Subject, 0, len(order.Services))
+	for _, service := range order.Services {
+		subject, frozen := known[service]
+		if !frozen {
+			subject = w.measure(service, slices.Contains(order.Symptoms, service), begin)
+		}
+		subject.Disturbed = slices.Contains(disturbed, service)
+		subject.Checked = slices.ContainsFunc(order.Checks, func(c isa.Check) bool { return c.Service == service })
+		subjects = append(subjects, subject)
+	}
+	w.freeze(order.Plan, subjects)
+	return subjects
+}
+
+// measure takes the baseline of a service at the moment begin.
+func (w *Watcher) measure(service mesh.Service, broken bool, begin time.Time) harm.Subject {
+	subject := harm.Subject{Service: service, Broken: broken}
+	if state := w.settings.World().Find(service); state != nil {
+		subject.Objective = state.Objective
+	}
+	last := begin.Unix() // the second under way counts with the action
+	first := last - baseline
+	past := harm.History{Onset: baseline}
+	if onset, is := w.onset(service); is {
+		past.Onset = int(min(max(onset.Unix()-first, 0), baseline-1))
+	}
+	for second := first; second < last; second++ {
+		tick, _ := w.settings.Stats.Tick(service, second)
+		past.Ticks = append(past.Ticks, tick)
+	}
+	return harm.Baseline(subject, past, seconds(w.settings.Window))
+}
+
+// baseline is how many seconds before an action the baseline is taken from.
+const baseline = 60
+
+func (w *Watcher) onset(service mesh.Service) (time.Time, bool) {
+	if w.settings.Symptoms == nil {
+		return time.Time{}, false
+	}
+	for _, s := range w.settings.Symptoms.Symptoms() {
+		if s.Service == service {
+			return s.Onset, true
+		}
+	}
+	return time.Time{}, false
+}
+
+func (w *Watcher) baselines(plan microkernel.PlanID) map[mesh.Service]harm.Subject {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.frozen[plan]
+}
+
+// freeze keeps the baselines of a plan; those of the oldest plan make room.
+func (w *Watcher) freeze(plan microkernel.PlanID, subjects []harm.Subject) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, known := w.frozen[plan]; !known {
+		w.order = append(w.order, plan)
+		if len(w.order) > maxFrozen {
+			delete(w.frozen, w.order[0])
+			w.order = w.order[1:]
+		}
+	}
+	kept := make(map[mesh.Service]harm.Subject, len(subjects))
+	for _, s := range subjects {
+		kept[s.Service] = s
+	}
+	w.frozen[plan] = kept
+}
+
+// Times over which Load measures.
+const (
+	loadSeconds  = 300
+	loadQuantile = 95
+)
+
+// Load implements Loads. Concurrency follows from each second's rate and mean latency
+// (Little's law).
+func (w *Watcher) Load(service mesh.Service) Load {
+	now := w.settings.Now().Unix()
+	rates, busy := make([]float64, 0, loadSeconds), make([]float64, 0, loadSeconds)
+	seen := false
+	for second := now - loadSeconds; second < now; second++ {
+		tick, _ := w.settings.Stats.Tick(service, second)
+		rates = append(rates, float64(tick.Requests))
+		seen = seen || tick.Requests > 0
+		mean := time.Duration(0)
+		if tick.Hist != nil {
+			mean = tick.Hist.Mean()
+		}
+		busy = append(busy, float64(tick.Requests)*mean.Seconds())
+	}
+	if !seen {
+		return Load{}
+	}
+	slices.Sort(rates)
+	slices.Sort(busy)
+	return Load{Rate: rates[loadSeconds*loadQuantile/100], Concurrency: busy[loadSeconds*99/100]}
+}

@@ -1,0 +1,20 @@
+// Package harm judges from one-second statistics whether a plan hurt a service. It is
+// pure: it reads no clock and knows no plan's effects; the driver feeds it ticks and
+// hands its verdict to the core. It is not for noticing symptoms (topology/symptom).
+//
+// Two judges look at each service, in each second of a watch:
+//
+//	breach   the label of record: windowed p99 > max(objective, 1.1 x baseline), or
+//	         errors > max(objective, 1.1 x baseline), with >= 100 requests in the window
+//	         (5 s, widened up to 30 s until it has them). A service that was healthy
+//	         before is harmed when that lasts > 30 s after 5 s of grace; one that was
+//	         broken before, when it is > 10 % worse than it was for as long.
+//	trigger  sequential tests that speak much earlier on strong harm: CUSUMs of the
+//	         log-likelihood ratio of failed requests, and of requests that are slower
+//	         than the baseline's p99. Latency counts only where no disturbance is
+//	         expected; neither counts for a service that was broken before.
+//
+//	begin --grace 5 s--> watch --a trigger, or breach > 30 s--> harm
+//	                     |
+//	                     +--to the end--> clean | not-recovered | inconclusive
+package harm

@@ -1,0 +1,195 @@
+package harm
+
+import (
+	"fmt"
+
+	"github.com/sluicemesh/sluice/mesh"
+	"github.com/sluicemesh/sluice/microkernel"
+)
+
+// Times of a trial, in ticks of a second.
+const (
+	grace      = 5  // after the beginning, in which latency and breaches do not count
+	persistent = 30 // a breach that lasts longer is harm
+	missing    = 5  // seconds without any report that are harm
+	patience   = 25 // how much longer than asked for a trial may go on to see a breach end
+)
+
+// Subject is a service under watch, with what it was like before.
+type Subject struct {
+	Service   mesh.Service
+	Objective mesh.Objective
+	Broken    bool  // it was not healthy before
+	Disturbed bool  // expected to be slow: latency does not trigger
+	Checked   bool  // the plan's verification names it
+	Before    Level // the 60 s before the action; of a broken service, since its onset
+	Healthy   Level // of a broken service: before its onset, if that is known
+}
+
+// Report is one second of a service. Missing says that nothing was reported at all,
+// which is not the same as a report of no request.
+type Report struct {
+	Tick
+	Missing bool
+}
+
+// Settings of a trial.
+type Settings struct {
+	Window int // least seconds of the window, 1-30
+	Length int // seconds until the verdict falls, 0 = only harm is a verdict
+}
+
+// Trial watches the services of one plan. It is fed one Report of each subject a second.
+type Trial struct {
+	settings Settings
+	seconds  int
+	services []*service
+}
+
+// service is a subject with what was seen of it.
+type service struct {
+	Subject
+	bounds    Bounds // above them it is in breach; if it was broken, worse than it was
+	recovered Bounds // of a broken service: within them it is well again
+	trigger   trigger
+	history   history
+	breach    int // seconds in breach without a break, after grace
+	silent    int // seconds without a report
+	reported  bool
+	requests  uint64
+}
+
+// NewTrial returns a trial of subjects that begins with the next tick.
+func NewTrial(subjects []Subject, settings Settings) *Trial {
+	t := &Trial{settings: settings}
+	t.settings.Window = min(max(settings.Window, 1), maxWindow)
+	for i := range subjects {
+		s := &service{Subject: subjects[i]}
+		s.trigger = newTrigger(&s.Subject, len(subjects))
+		s.bounds = BoundsOf(s.Objective, s.Before)
+		if s.Broken {
+			s.recovered = BoundsOf(s.Objective, s.Healthy)
+			s.bounds = BoundsOf(mesh.Objective{}, s.Before)
+		}
+		t.services = append(t.services, s)
+	}
+	return t
+}
+
+// Next takes one second: reports has one entry for each subject, in their order. The
+// second result is true when the verdict has fallen; Next must not be called again then.
+func (t *Trial) Next(reports []Report) (microkernel.HarmVerdict, bool) {
+	t.seconds++
+	for i, s := range t.services {
+		if evidence := s.next(reports[i], t.seconds, t.settings.Window); evidence != "" {
+			return microkernel.HarmVerdict{Label: microkernel.Harm, Service: s.Service, Evidence: evidence}, true
+		}
+	}
+	if t.settings.Length == 0 || t.seconds < t.settings.Length {
+		return microkernel.HarmVerdict{}, false
+	}
+	if t.seconds < t.settings.Length+patience && t.unsettled() {
+		return microkernel.HarmVerdict{}, false
+	}
+	return t.conclude(), true
+}
+
+// next takes one second of a service and says how it is harmed, "" if it is not.
+func (s *service) next(r Report, second, window int) string {
+	if r.Missing {
+		s.silent++
+		if s.reported && s.silent >= missing {
+			return fmt.Sprintf("no report for %d s", s.silent)
+		}
+		return ""
+	}
+	s.silent, s.reported = 0, true
+	s.requests += r.Requests
+	s.history.add(r.Tick)
+	if evidence := s.alarm(r.Tick, second); evidence != "" {
+		return evidence
+	}
+	if second <= grace {
+		return ""
+	}
+	breach := s.bounds.Breach(s.history.window(window))
+	if breach == "" {
+		s.breach = 0
+		return ""
+	}
+	s.breach++
+	if s.breach > persistent {
+		return fmt.Sprintf("for %d s: %s", s.breach, breach)
+	}
+	return ""
+}
+
+// alarm asks the trigger.
+func (s *service) alarm(tick Tick, second int) string {
+	if s.Broken {
+		return ""
+	}
+	if s.trigger.errorAlarm(tick) {
+		level := s.history.window(1)
+		return fmt.Sprintf("failures rose: %.2f%% of %d requests, %.2f%% before",
+			100*level.Errors, level.Requests, 100*s.Before.Errors)
+	}
+	if s.Disturbed || second <= grace {
+		return ""
+	}
+	if s.trigger.slowAlarm(tick) {
+		level := s.history.window(1)
+		return fmt.Sprintf("latency rose: p99 %s of %d requests, %s before",
+			round(level.P99), level.Requests, round(s.Before.P99))
+	}
+	return ""
+}
+
+// unsettled reports whether some service is in breach, or not well again, at this moment.
+func (t *Trial) unsettled() bool {
+	for _, s := range t.services {
+		if s.breach > 0 && !s.Broken {
+			return true
+		}
+		if s.Broken && s.recovered.Breach(s.history.window(t.settings.Window)) != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// conclude labels a trial that went to its end without harm. A service that was broken
+// before must be well again, and so must one that the plan checks; those two kinds, or
+// without any all services together, must have had enough requests to say.
+func (t *Trial) conclude() microkernel.HarmVerdict {
+	all, short := uint64(0), (*service)(nil)
+	for _, s := range t.services {
+		window := s.history.window(t.settings.Window)
+		bounds := s.bounds
+		if s.Broken {
+			bounds = s.recovered
+		}
+		if breach := bounds.Breach(window); breach != "" && (s.Broken || s.Checked) {
+			return microkernel.HarmVerdict{Label: microkernel.NotRecovered, Service: s.Service, Evidence: breach}
+		}
+		all += s.requests
+		if (s.Broken || s.Checked) && s.requests < LeastRequests && short == nil {
+			short = s
+		}
+	}
+	switch {
+	case short != nil:
+		return inconclusive(short.Service, short.requests)
+	case all < LeastRequests:
+		return inconclusive("", all)
+	}
+	evidence := fmt.Sprintf("%d services, %d requests in %d s", len(t.services), all, t.seconds)
+	return microkernel.HarmVerdict{Label: microkernel.Clean, Evidence: evidence}
+}
+
+func inconclusive(service mesh.Service, requests uint64) microkernel.HarmVerdict {
+	return microkernel.HarmVerdict{
+		Label: microkernel.Inconclusive, Service: service,
+		Evidence: fmt.Sprintf("%d requests, %d are needed", requests, LeastRequests),
+	}
+}
