@@ -106,22 +106,21 @@ func (t *Table) Armed(node string, sent time.Time) {
 	t.shadows[node] = &shadow{until: sent.Add(t.ttl), beaten: sent}
 }
 
-// Renewed notes that it took a heartbeat sent at sent. One that is lapsed stays so:
-// what the heartbeat renewed is not what it was armed with.
+// Renewed notes that it took a heartbeat sent at sent: so it still had what it was
+// armed with. One that is lapsed stays so.
 func (t *Table) Renewed(node string, sent time.Time) {
 	if s := t.shadows[node]; s != nil && !s.lapsed {
-		if !sent.Before(s.until) {
-			s.lapsed = true
-			return
-		}
 		s.until = sent.Add(t.ttl)
 	}
 }
 
 // Refused notes that it refused a heartbeat: it no longer has what should be renewed.
-func (t *Table) Refused(node string) {
-	if s := t.shadows[node]; s != nil {
+func (t *Table) Refused(node string, now time.Time) {
+	if s := t.shadows[node]; s != nil && !s.lapsed {
 		s.lapsed = true
+		if now.Before(s.until) {
+			s.until = now
+		}
 	}
 }
 
@@ -143,10 +142,13 @@ func (t *Table) Due(now time.Time) []string {
 }
 
 // Lapsed reports whether the overlay has ended at the proxy by itself, as far as is
-// known: a heartbeat was refused, or none was taken for a TTL.
-func (t *Table) Lapsed(node string, now time.Time) bool {
+// known (a heartbeat was refused, or none was taken for a TTL), and when.
+func (t *Table) Lapsed(node string, now time.Time) (time.Time, bool) {
 	s := t.shadows[node]
-	return s != nil && (s.lapsed || !now.Before(s.until))
+	if s == nil || (!s.lapsed && now.Before(s.until)) {
+		return time.Time{}, false
+	}
+	return s.until, true
 }
 
 // Shadows returns the proxies that are armed or lapsed, sorted.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/sluicemesh/sluice/mesh"
+	"github.com/sluicemesh/sluice/xds"
 )
 
 // ProxyStatus is what is known of one proxy.
@@ -25,4 +26,42 @@ type TypeStatus struct {
 	AckedAt   time.Time
 	Nack      string // Envoy's text, "" unless the last answer was a NACK
 	NackedAt  time.Time
+}
+
+// Proxies returns the state of every proxy of the world, sorted by node.
+func (s *Server) Proxies() []ProxyStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.world == nil {
+		return nil
+	}
+	out := make([]ProxyStatus, 0, len(s.world.Proxies))
+	for i := range s.world.Proxies {
+		out = append(out, s.status(&s.world.Proxies[i]))
+	}
+	return out
+}
+
+func (s *Server) status(p *mesh.Proxy) ProxyStatus {
+	n := s.nodes[p.Node]
+	status := ProxyStatus{
+		Node: p.Node, Service: p.Service, Connected: s.ledger.Connected(p.Node), Envoy: n.envoy,
+	}
+	for _, t := range xds.Types() {
+		e := s.ledger.Entry(p.Node, string(t))
+		row := TypeStatus{
+			Type: t.Short(), Resources: len(n.serving.Of(t)),
+			Sent: e.Sent, Acked: e.Acked, AckedAt: e.AckedAt,
+		}
+		if e.Nacked > 0 {
+			row.Nack, row.NackedAt = e.Text, e.NackedAt
+		}
+		status.Types = append(status.Types, row)
+	}
+	for _, key := range s.keys() {
+		if o := s.overlays[key]; o.Armed && xds.Concerns(key, p) {
+			status.Overlays = append(status.Overlays, key)
+		}
+	}
+	return status
 }

@@ -3,78 +3,334 @@ package server
 import (
 	"context"
 	"errors"
-	"log/slog"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc"
-
 	"github.com/sluicemesh/sluice/mesh"
+	"github.com/sluicemesh/sluice/xds"
+	"github.com/sluicemesh/sluice/xds/gate"
+	"github.com/sluicemesh/sluice/xds/lease"
 )
 
-// Config is what a Server needs.
-type Config struct {
-	Socket     string // path of the Unix socket, < 108 bytes
-	World      *mesh.World
-	Log        *slog.Logger
-	Registerer prometheus.Registerer // nil = no metrics
-	Now        func() time.Time      // nil = time.Now
-	TTL        time.Duration         // of the overlay at the proxies, 0 = 5 s
+// Traffic applies overlays to the proxies and proves them: the driver's port. Its
+// methods are safe for concurrent use; operations on one key wait for each other.
+type Traffic struct{ server *Server }
+
+// DefaultLease is the lease of an overlay that names none.
+const DefaultLease = 60 * time.Second
+
+// ErrNoWorld says that nothing is known of the mesh yet.
+var ErrNoWorld = errors.New("the registry has not reported yet")
+
+// ErrStale says that a later generation of the overlay is in force, or none is.
+var ErrStale = errors.New("the overlay is not in force in that generation")
+
+// NackError says that a proxy refused resources. The change was taken back.
+type NackError struct {
+	Node string
+	Type string // "EDS", ...
+	Text string // Envoy's words
 }
 
-// Server is the control plane of the proxies of one world.
-type Server struct {
-	grpc    *grpc.Server
-	traffic *Traffic
+// Error implements error.
+func (e *NackError) Error() string {
+	return fmt.Sprintf("proxy %s refused %s: %s", e.Node, e.Type, e.Text)
 }
 
-// New returns a Server that does not listen yet.
-func New(c Config) (*Server, error) {
-	s := &Server{grpc: grpc.NewServer()}
-	s.traffic = &Traffic{}
-	return s, nil
+// installed is an overlay that proxies have or are getting.
+type installed struct {
+	xds.Staged
+	need    map[string]need      // by node: the versions that hold it
+	ackedAt map[string]time.Time // by node: since when the node has it, without a break
+	armedAt time.Time            // when its keys were first offered; zero = not yet
+	lapsed  bool
+	cutAt   time.Time // when what was left was cut; zero = not
+	cut     int
 }
 
-// GRPC returns the gRPC server, so that further services (access logs) can be
-// registered on it before Serve.
-func (s *Server) GRPC() *grpc.Server { return s.grpc }
+// need is the version of each type from which on an overlay is in a node's resources.
+type need map[xds.TypeURL]uint64
 
-// Traffic returns the driver's port to the proxies.
-func (s *Server) Traffic() *Traffic { return s.traffic }
-
-// SetWorld replaces the world; the proxies get what changed.
-func (s *Server) SetWorld(w *mesh.World) {}
-
-// Serve listens on the socket and serves until ctx ends, then waits for its streams.
-func (s *Server) Serve(ctx context.Context) error { return errNotYet }
-
-// Proxies returns the state of every proxy of the world, sorted by node.
-func (s *Server) Proxies() []ProxyStatus { return nil }
-
-// Traffic applies overlays to the proxies and proves them.
-type Traffic struct{}
-
-var errNotYet = errors.New("not yet")
-
-// Apply pushes an overlay: endpoints first, then the key that turns traffic over.
+// Apply pushes an overlay: the endpoints of the twin to all proxies that call its
+// target, and when they have ACKed, the runtime keys that turn traffic over to it. It
+// returns when all have ACKed those too. A proxy that is not connected is waited for.
+//
+// The same generation again changes nothing; a later one replaces. An earlier one is
+// ErrStale. If a proxy refuses, what was before is put back, and the error is a
+// *NackError. If ctx ends first the error is its cause, and the overlay stays as far as
+// it came until Withdraw.
 func (t *Traffic) Apply(ctx context.Context, o mesh.Overlay) (mesh.Acks, error) {
-	return mesh.Acks{}, errNotYet
+	s := t.server
+	release, err := s.acquire(ctx, o.Key)
+	if err != nil {
+		return mesh.Acks{}, err
+	}
+	defer release()
+	start := s.now()
+	former, err := s.stage(o)
+	if err != nil {
+		return mesh.Acks{}, err
+	}
+	if err := s.awaitTaken(ctx, o.Key); err != nil {
+		return mesh.Acks{}, s.undo(o.Key, former, err)
+	}
+	if err := s.arm(o.Key); err != nil {
+		return mesh.Acks{}, s.undo(o.Key, former, err)
+	}
+	if err := s.awaitTaken(ctx, o.Key); err != nil {
+		return mesh.Acks{}, s.undo(o.Key, former, err)
+	}
+	return s.applied(o, start), nil
 }
 
-// Prove reports what is observed about the overlay's target until ctx ends.
-func (t *Traffic) Prove(ctx context.Context, key mesh.OverlayKey, generation uint64, report func(mesh.Proof)) error {
-	return errNotYet
+// stage puts the overlay's endpoints into the twin, keys off unless an earlier
+// generation has them on. It returns what was there before, nil if nothing.
+func (s *Server) stage(o mesh.Overlay) (*installed, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.world == nil {
+		return nil, ErrNoWorld
+	}
+	if err := xds.Validate(s.world, o); err != nil {
+		return nil, err
+	}
+	former := s.overlays[o.Key]
+	if former != nil && former.Generation == o.Generation && reflect.DeepEqual(former.Overlay, o) && former.Back == 0 {
+		return former, nil
+	}
+	if former != nil && former.Generation >= o.Generation {
+		return nil, fmt.Errorf("apply generation %d to %s, which is at %d: %w",
+			o.Generation, o.Key.Callee, former.Generation, ErrStale)
+	}
+	next := &installed{Staged: xds.Staged{Overlay: o}, ackedAt: map[string]time.Time{}}
+	if former != nil {
+		next.Armed, next.armedAt = former.Armed, s.now()
+	}
+	s.overlays[o.Key] = next
+	s.leases.Grant(o.Key, o.Generation, leaseOf(o), s.now())
+	if err := s.rebuild(); err != nil {
+		s.replace(o.Key, former)
+		return nil, err
+	}
+	s.require(next)
+	s.bump()
+	return former, nil
 }
 
-// Extend grants the overlay another lease from now.
-func (t *Traffic) Extend(ctx context.Context, key mesh.OverlayKey, generation uint64, lease time.Duration) error {
-	return errNotYet
+func leaseOf(o mesh.Overlay) time.Duration {
+	if o.Lease <= 0 {
+		return DefaultLease
+	}
+	return o.Lease
 }
 
-// Withdraw removes the overlay, giving traffic back over ramp.
-func (t *Traffic) Withdraw(ctx context.Context, key mesh.OverlayKey, ramp time.Duration) error {
-	return errNotYet
+// arm turns the keys of the overlay on.
+func (s *Server) arm(key mesh.OverlayKey) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.overlays[key]
+	if o == nil {
+		return fmt.Errorf("arm %s: %w", key.Callee, ErrStale)
+	}
+	if o.Armed {
+		return nil
+	}
+	o.Armed, o.armedAt = true, s.now()
+	if err := s.rebuild(); err != nil {
+		return err
+	}
+	s.require(o)
+	s.bump()
+	return nil
 }
 
-// Installed returns the overlays in force, sorted by key.
-func (t *Traffic) Installed() []mesh.Overlay { return nil }
+// require notes the versions that the required proxies must take for o.
+func (s *Server) require(o *installed) {
+	o.need = map[string]need{}
+	s.needLate(o)
+}
+
+// needLate notes them for proxies that joined since.
+func (s *Server) needLate(o *installed) {
+	for _, id := range s.required(o.Key) {
+		if _, known := o.need[id]; known || s.nodes[id] == nil || o.need == nil {
+			continue
+		}
+		versions := need{xds.EndpointType: s.nodes[id].version[xds.EndpointType]}
+		if xds.ProtocolOf(s.world, o.Key.Callee) != mesh.TCP {
+			versions[xds.RuntimeType] = s.nodes[id].version[xds.RuntimeType]
+		}
+		o.need[id] = versions
+	}
+}
+
+// required lists the proxies of the world that call the target, sorted.
+func (s *Server) required(key mesh.OverlayKey) []string {
+	var out []string
+	if s.world == nil {
+		return nil
+	}
+	for i := range s.world.Proxies {
+		if p := &s.world.Proxies[i]; xds.Concerns(key, p) {
+			out = append(out, p.Node)
+		}
+	}
+	return out
+}
+
+// awaitTaken waits until all required proxies have what the overlay needs.
+func (s *Server) awaitTaken(ctx context.Context, key mesh.OverlayKey) error {
+	err := s.await(ctx, func() (bool, error) {
+		o := s.overlays[key]
+		if o == nil {
+			return false, fmt.Errorf("%s: %w", key.Callee, ErrStale)
+		}
+		return s.taken(o)
+	})
+	if ctx.Err() == nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fmt.Errorf("waiting for ACKs of the overlay on %s by %v: %w", key.Callee, s.missing(key), err)
+}
+
+// taken reports whether all required proxies have taken o; the error is a *NackError.
+func (s *Server) taken(o *installed) (bool, error) {
+	all := true
+	for _, id := range s.required(o.Key) {
+		state, typ := s.state(id, o.need[id])
+		if state == gate.Nacked {
+			return false, &NackError{Node: id, Type: typ.Short(), Text: s.ledger.Entry(id, string(typ)).Text}
+		}
+		all = all && state == gate.Acked
+	}
+	return all, nil
+}
+
+// state is how far the least advanced of the needed versions got at a node.
+func (s *Server) state(id string, versions need) (gate.State, xds.TypeURL) {
+	if versions == nil {
+		return gate.Pending, ""
+	}
+	out, of := gate.Acked, xds.TypeURL("")
+	for _, t := range slices.Sorted(maps.Keys(versions)) {
+		switch state := s.ledger.State(id, string(t), versions[t]); {
+		case state == gate.Nacked:
+			return state, t
+		case state != gate.Acked:
+			out, of = gate.Pending, t
+		}
+	}
+	return out, of
+}
+
+// missing lists the required proxies that have not taken the overlay.
+func (s *Server) missing(key mesh.OverlayKey) []string {
+	var out []string
+	if o := s.overlays[key]; o != nil {
+		for _, id := range s.required(key) {
+			if state, _ := s.state(id, o.need[id]); state != gate.Acked {
+				out = append(out, id)
+			}
+		}
+	}
+	return out
+}
+
+// undo puts back what was before a NACK; after any other error the overlay stays.
+func (s *Server) undo(key mesh.OverlayKey, former *installed, cause error) error {
+	var nack *NackError
+	if !errors.As(cause, &nack) {
+		return cause
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.replace(key, former)
+	if err := s.rebuild(); err != nil {
+		return errors.Join(cause, err)
+	}
+	if former != nil {
+		s.require(former)
+	}
+	s.bump()
+	return cause
+}
+
+// replace sets the overlay and its lease to what they were.
+func (s *Server) replace(key mesh.OverlayKey, former *installed) {
+	if former == nil {
+		delete(s.overlays, key)
+		s.leases.Revoke(key)
+		return
+	}
+	s.overlays[key] = former
+	s.leases.Grant(key, former.Generation, leaseOf(former.Overlay), s.now())
+}
+
+// applied starts the lease and sums up.
+func (s *Server) applied(o mesh.Overlay, start time.Time) mesh.Acks {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	s.leases.Grant(o.Key, o.Generation, leaseOf(o), now)
+	n := len(s.required(o.Key))
+	return mesh.Acks{Required: n, Acked: n, Last: now.Sub(start)}
+}
+
+// Extend grants the overlay another lease from now. The error wraps ErrStale or
+// lease.ErrEnded if it is not in force in that generation, or has lapsed.
+func (t *Traffic) Extend(_ context.Context, key mesh.OverlayKey, generation uint64, length time.Duration) error {
+	s := t.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.overlays[key]
+	if o == nil || o.Generation != generation {
+		return fmt.Errorf("extend generation %d on %s: %w", generation, key.Callee, ErrStale)
+	}
+	if o.lapsed {
+		return fmt.Errorf("extend the overlay on %s, which lapsed at a proxy: %w", key.Callee, lease.ErrEnded)
+	}
+	return s.leases.Extend(key, generation, length, s.now())
+}
+
+// Installed returns the overlays in force or on their way, sorted by key. After a start
+// there are none: proxies are given resources without any.
+func (t *Traffic) Installed() []mesh.Overlay {
+	s := t.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []mesh.Overlay
+	for _, key := range s.keys() {
+		out = append(out, s.overlays[key].Overlay)
+	}
+	return out
+}
+
+// Proxies returns the state of every proxy of the world; see Server.Proxies.
+func (t *Traffic) Proxies() []ProxyStatus { return t.server.Proxies() }
+
+// keys returns the keys of all overlays, sorted.
+func (s *Server) keys() []mesh.OverlayKey {
+	return slices.SortedFunc(maps.Keys(s.overlays), lease.CompareKeys)
+}
+
+// acquire takes the right to change the overlay of key.
+func (s *Server) acquire(ctx context.Context, key mesh.OverlayKey) (release func(), err error) {
+	s.mu.Lock()
+	turn := s.busy[key]
+	if turn == nil {
+		turn = make(chan struct{}, 1)
+		s.busy[key] = turn
+	}
+	s.mu.Unlock()
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("another operation on %s is under way: %w", key.Callee, context.Cause(ctx))
+	}
+}

@@ -1,0 +1,180 @@
+package server
+
+import (
+	"errors"
+	"strconv"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/server/delta/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/sluicemesh/sluice/xds"
+)
+
+// beatVersion is the system version of a heartbeat, which is no version.
+const beatVersion = "beat"
+
+// watch is one open request of a stream for a type; a response uses it up, and the
+// proxy's answer opens the next.
+type watch struct {
+	typ    xds.TypeURL
+	stream *stream
+	req    *cache.DeltaRequest
+	sub    cache.Subscription
+	out    chan cache.DeltaResponse
+}
+
+// configCache serves the nodes of a Server to go-control-plane's delta server.
+type configCache struct{ server *Server }
+
+var _ cache.ConfigWatcher = (*configCache)(nil)
+
+// CreateWatch refuses the state-of-the-world protocol.
+func (c *configCache) CreateWatch(*cache.Request, cache.Subscription, chan cache.Response) (func(), error) {
+	return nil, errors.New("only delta xDS is served")
+}
+
+// CreateDeltaWatch answers a request at once if the proxy lacks anything, else when
+// there is something new.
+func (c *configCache) CreateDeltaWatch(req *cache.DeltaRequest, sub cache.Subscription,
+	out chan cache.DeltaResponse,
+) (func(), error) {
+	s := c.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.nodes[req.GetNode().GetId()]
+	if n == nil {
+		return nil, status.Errorf(codes.PermissionDenied, "node %q is not in the world", req.GetNode().GetId())
+	}
+	typ := xds.TypeURL(req.GetTypeUrl())
+	str := s.requests[req]
+	delete(s.requests, req)
+	if str == nil || n.live != str {
+		return nil, status.Errorf(codes.Aborted, "node %q has a newer stream", n.id)
+	}
+	w := &watch{typ: typ, stream: str, req: req, sub: sub, out: out}
+	n.watches[typ] = w
+	s.respond(n, w)
+	return func() { s.cancelWatch(n, w) }, nil
+}
+
+func (s *Server) cancelWatch(n *node, w *watch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n.watches[w.typ] == w {
+		delete(n.watches, w.typ)
+	}
+}
+
+// respond sends what the proxy lacks of the watch's type. If it lacks nothing, it is
+// noted as in sync, and the watch stays open. The caller holds mu.
+func (s *Server) respond(n *node, w *watch) {
+	update, next := difference(n.serving.Of(w.typ), w.sub)
+	first := w.sub.IsWildcard() && !w.stream.answered[w.typ] // an empty answer, too, lets Envoy start
+	if len(update.Resources)+len(update.RemovedResources) == 0 && !first {
+		s.inSync(n, w)
+		return
+	}
+	if w.typ == xds.RuntimeType && n.serving.Armed() {
+		for _, r := range update.Resources {
+			r.Ttl = durationpb.New(s.leases.TTL())
+		}
+	}
+	w.stream.answered[w.typ] = true
+	update.TypeUrl = string(w.typ)
+	update.SystemVersionInfo = strconv.FormatUint(n.version[w.typ], 10)
+	s.send(n, w, update, next)
+}
+
+// difference returns what a subscriber must be told, and what it has then.
+func difference(offered []xds.Resource, sub cache.Subscription,
+) (*discoveryv3.DeltaDiscoveryResponse, map[string]string) {
+	have, wanted := sub.ReturnedResources(), sub.SubscribedResources()
+	update := &discoveryv3.DeltaDiscoveryResponse{}
+	next := make(map[string]string, len(have))
+	for i := range offered {
+		r := &offered[i]
+		if _, named := wanted[r.Name]; !named && !sub.IsWildcard() {
+			continue
+		}
+		next[r.Name] = r.Version
+		if version, has := have[r.Name]; !has || version != r.Version {
+			update.Resources = append(update.Resources,
+				&discoveryv3.Resource{Name: r.Name, Version: r.Version, Resource: r.Body})
+		}
+	}
+	for name := range have {
+		if _, kept := next[name]; kept {
+			continue
+		}
+		if _, named := wanted[name]; named || sub.IsWildcard() {
+			update.RemovedResources = append(update.RemovedResources, name)
+		}
+	}
+	return update, next
+}
+
+// beat renews the TTL of the overlay layer, without a body. It reports whether the
+// proxy waited for anything: if not, its answer to the last push is under way.
+func (s *Server) beat(n *node) bool {
+	w := n.watches[xds.RuntimeType]
+	layer := n.serving.Find(xds.RuntimeType, xds.Overlays)
+	if w == nil || layer == nil {
+		return false
+	}
+	s.send(n, w, &discoveryv3.DeltaDiscoveryResponse{
+		TypeUrl:           string(xds.RuntimeType),
+		SystemVersionInfo: beatVersion,
+		Resources: []*discoveryv3.Resource{{
+			Name: layer.Name, Version: layer.Version, Ttl: durationpb.New(s.leases.TTL()),
+		}},
+	}, w.sub.ReturnedResources())
+	return true
+}
+
+// send hands a response to the stream, which uses up the watch.
+func (s *Server) send(n *node, w *watch, update *discoveryv3.DeltaDiscoveryResponse, next map[string]string) {
+	delete(n.watches, w.typ)
+	select {
+	case w.out <- &cache.DeltaPassthroughResponse{
+		DeltaRequest: w.req, NextVersionMap: next, DeltaDiscoveryResponse: update,
+	}:
+	default:
+		// There is room for two responses of each type, and one is outstanding at most.
+		s.log.Error("a stream has no room for a response", "node", n.id, "type", w.typ.Short())
+	}
+}
+
+// inSync notes that the proxy already has everything of the watch's type.
+func (s *Server) inSync(n *node, w *watch) {
+	now := s.now()
+	before := s.ledger.Entry(n.id, string(w.typ)).Acked
+	s.ledger.InSync(w.stream.id, string(w.typ), n.version[w.typ], now)
+	if s.ledger.Entry(n.id, string(w.typ)).Acked == before {
+		return
+	}
+	if w.typ == xds.RuntimeType && n.serving.Armed() {
+		// It kept the layer over a reconnect; how much of the TTL is left the next
+		// heartbeat will show, so that is due now.
+		s.armed(n, now.Add(-s.leases.Beat()))
+	}
+	s.advance(n)
+	s.bump()
+}
+
+// discovery is the ADS service: delta only.
+type discovery struct {
+	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
+	delta delta.Server
+}
+
+// DeltaAggregatedResources serves one proxy.
+func (d *discovery) DeltaAggregatedResources(
+	str discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer,
+) error {
+	return d.delta.DeltaStreamHandler(str, resource.AnyType)
+}

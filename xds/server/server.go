@@ -1,0 +1,226 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	loadstatsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/server/delta/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+
+	"github.com/sluicemesh/sluice/mesh"
+	"github.com/sluicemesh/sluice/xds"
+	"github.com/sluicemesh/sluice/xds/gate"
+	"github.com/sluicemesh/sluice/xds/lease"
+)
+
+// maxSocketPath is the longest path of a Unix socket, in bytes (sun_path, Linux).
+const maxSocketPath = 107
+
+// defaultDrainTime is what mesh/envoy starts Envoys with.
+const defaultDrainTime = 2 * time.Second
+
+// Config is what a Server needs.
+type Config struct {
+	Socket     string      // path of the Unix socket, < 108 bytes
+	World      *mesh.World // nil = none yet: proxies wait for SetWorld
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // nil = no metrics
+	Now        func() time.Time      // nil = time.Now
+	TTL        time.Duration         // of the overlay at the proxies, 0 = lease.DefaultTTL
+	DrainTime  time.Duration         // the proxies' --drain-time-s, 0 = 2 s
+}
+
+// Server is the control plane of the proxies of one world.
+type Server struct {
+	socket    string
+	log       *slog.Logger
+	drainTime time.Duration
+	now       func() time.Time
+	grpc      *grpc.Server
+	metrics   *metrics
+	ctx       context.Context // of all streams and of what the server does by itself
+	cancel    context.CancelFunc
+	running   sync.WaitGroup
+
+	mu       sync.Mutex
+	changed  chan struct{} // closed and replaced when anything below changes
+	started  time.Time
+	world    *mesh.World
+	nodes    map[string]*node
+	streams  map[int64]*stream
+	requests map[*discoveryv3.DeltaDiscoveryRequest]*stream // between callback and cache
+	ledger   *gate.Ledger
+	leases   *lease.Table
+	overlays map[mesh.OverlayKey]*installed
+	busy     map[mesh.OverlayKey]chan struct{}
+	cuts     map[string]uint64
+	loads    map[string]*loadStream
+	gates    map[*openGate]struct{}
+	// corrupt, when set by a test, damages resources after they were checked.
+	corrupt func(node string, r *xds.Resources)
+}
+
+// New returns a Server that does not listen yet.
+func New(c Config) (*Server, error) {
+	if len(c.Socket) > maxSocketPath {
+		return nil, fmt.Errorf("socket path %q is %d bytes long, at most %d work: choose a shorter state directory",
+			c.Socket, len(c.Socket), maxSocketPath)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	m, err := newMetrics(c.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		socket: c.Socket, log: c.Log, drainTime: cmp.Or(c.DrainTime, defaultDrainTime),
+		now: c.Now, metrics: m, grpc: grpc.NewServer(),
+		changed: make(chan struct{}), started: c.Now(),
+		nodes: map[string]*node{}, streams: map[int64]*stream{},
+		requests: map[*discoveryv3.DeltaDiscoveryRequest]*stream{},
+		ledger:   gate.NewLedger(), leases: lease.NewTable(c.TTL),
+		overlays: map[mesh.OverlayKey]*installed{}, busy: map[mesh.OverlayKey]chan struct{}{},
+		cuts: map[string]uint64{}, loads: map[string]*loadStream{}, gates: map[*openGate]struct{}{},
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	ads := &discovery{delta: delta.NewServer(s.ctx, &configCache{s}, &callbacks{s})}
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, ads)
+	loadstatsv3.RegisterLoadReportingServiceServer(s.grpc, &loadService{server: s})
+	s.SetWorld(c.World)
+	return s, nil
+}
+
+// GRPC returns the gRPC server, so that further services (access logs) can be
+// registered on it before Serve.
+func (s *Server) GRPC() *grpc.Server { return s.grpc }
+
+// Traffic returns the driver's port to the proxies.
+func (s *Server) Traffic() *Traffic { return &Traffic{server: s} }
+
+// Serve listens on the socket and serves until ctx ends, then waits for its streams. It
+// may be called once. Overlays applied before it are in what a proxy gets first.
+func (s *Server) Serve(ctx context.Context) error {
+	defer s.running.Wait()
+	defer s.cancel()
+	listener, err := listen(ctx, s.socket)
+	if err != nil {
+		return err
+	}
+	s.running.Go(func() { s.keep(s.ctx) })
+	stop := context.AfterFunc(ctx, func() {
+		s.cancel()
+		s.grpc.Stop()
+	})
+	defer stop()
+	if err := s.grpc.Serve(listener); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("serve xDS: %w", err)
+	}
+	return nil
+}
+
+// listen takes the Unix socket at path for itself, and away from a server that died.
+func listen(ctx context.Context, path string) (net.Listener, error) {
+	var dialer net.Dialer
+	if conn, err := dialer.DialContext(ctx, "unix", path); err == nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("socket %s is in use: is another sluiced running?", path)
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == os.ModeSocket {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("stale socket: %w", err)
+		}
+	}
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen for proxies: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("socket of the proxies: %w", err), listener.Close())
+	}
+	return listener, nil
+}
+
+// SetWorld replaces the world; the proxies get what changed.
+func (s *Server) SetWorld(world *mesh.World) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if world == nil {
+		return
+	}
+	s.world = world
+	for id := range s.nodes {
+		if xds.FindProxy(world, id) == nil {
+			s.forget(id)
+		}
+	}
+	for i := range world.Proxies {
+		id := world.Proxies[i].Node
+		if s.nodes[id] == nil {
+			s.nodes[id] = newNode(id)
+		}
+	}
+	if err := s.rebuild(); err != nil {
+		s.log.Error("resources are faulty, proxies keep what they have", "error", err)
+	}
+	for _, o := range s.overlays {
+		s.needLate(o)
+	}
+	s.schedule()
+	s.bump()
+}
+
+// forget drops a proxy that is no longer in the world.
+func (s *Server) forget(id string) {
+	delete(s.nodes, id)
+	delete(s.cuts, id)
+	s.ledger.Drop(id)
+	s.leases.Disarmed(id)
+}
+
+// bump wakes whoever waits for a change. The caller holds mu.
+func (s *Server) bump() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// await returns when done says so (nil) or fails, looking again at each change and,
+// because time passes too, at least each poll; or when ctx ends (its error). done runs
+// with mu held.
+func (s *Server) await(ctx context.Context, done func() (bool, error)) error {
+	const poll = 250 * time.Millisecond
+	timer := time.NewTimer(poll)
+	defer timer.Stop()
+	for {
+		s.mu.Lock()
+		ok, err := done()
+		changed := s.changed
+		s.mu.Unlock()
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.ctx.Done():
+			return errors.New("the xDS server has stopped")
+		case <-changed:
+		case <-timer.C:
+			timer.Reset(poll)
+		}
+	}
+}
