@@ -50,6 +50,14 @@ type RefusedError struct {
 // Error implements error.
 func (e *RefusedError) Error() string { return e.Reason }
 
+// ExitCode is 2 for an order that is wrong in itself, else 1.
+func (e *RefusedError) ExitCode() int {
+	if e.Status == http.StatusBadRequest || e.Status == http.StatusNotFound {
+		return exitMalformed
+	}
+	return exitFailed
+}
+
 // World returns the present snapshot.
 func (c *Client) World(ctx context.Context) (*mesh.World, error) {
 	world := new(mesh.World)

@@ -76,6 +76,9 @@ func newNursery(dir string, log *slog.Logger) *nursery {
 	}
 }
 
+// quietNursery returns the nursery of dir, without a log.
+func quietNursery(dir string) *nursery { return newNursery(dir, slog.New(slog.DiscardHandler)) }
+
 // recordPath is where the child called name is recorded.
 func (n *nursery) recordPath(name string) string {
 	return filepath.Join(n.dir, "children", name+".json")
