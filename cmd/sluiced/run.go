@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
+	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/sluicemesh/sluice/api/server"
+	"github.com/sluicemesh/sluice/mesh"
+	"github.com/sluicemesh/sluice/mesh/dashboard"
+	"github.com/sluicemesh/sluice/mesh/local"
+	"github.com/sluicemesh/sluice/microkernel"
+	"github.com/sluicemesh/sluice/microkernel/driver"
+	"github.com/sluicemesh/sluice/microkernel/journal"
+	"github.com/sluicemesh/sluice/topology/als"
+	"github.com/sluicemesh/sluice/topology/feed"
+	"github.com/sluicemesh/sluice/topology/otlp"
+	xdsserver "github.com/sluicemesh/sluice/xds/server"
+)
+
+// Bounds of start and end.
+const (
+	worldPatience = 30 * time.Second // for the supervisor's first answer
+	farewell      = 3 * time.Second  // for open requests at the end
+)
+
+// daemon is everything that runs, in the order in which it is made.
+type daemon struct {
+	opts     options
+	log      *slog.Logger
+	started  time.Time
+	metrics  *prometheus.Registry
+	feed     *feed.Feed
+	proxies  *xdsserver.Server
+	kernel   *driver.Kernel
+	ready    atomic.Bool
+	registry *local.Client
+}
+
+// run makes the parts, serves until ctx ends, and takes them down in reverse.
+func run(ctx context.Context, opts options, log *slog.Logger) error {
+	d := &daemon{opts: opts, log: log, started: time.Now(), metrics: prometheus.NewRegistry()}
+	d.metrics.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	tracer, flush, err := tracing(ctx)
+	if err != nil {
+		return err
+	}
+	defer flush()
+	d.feed = feed.New(time.Now)
+	d.registry = local.Dial(opts.supervisor)
+	if err := d.firstWorld(ctx); err != nil {
+		return err
+	}
+	if err := d.makeProxies(); err != nil {
+		return err
+	}
+	spans, err := d.makeSpans()
+	if err != nil {
+		return err
+	}
+	// The kernel reads its journal, and orders what open plans need, before a proxy can
+	// connect: held requests stay held across a restart of this process.
+	d.kernel, err = driver.Start(ctx, d.kernelConfig(tracer.Tracer("github.com/sluicemesh/sluice")))
+	if err != nil {
+		return err
+	}
+	defer d.kernel.Close()
+	api, err := d.makeAPI()
+	if err != nil {
+		return err
+	}
+	return d.serve(ctx, spans, api)
+}
+
+// serve runs everything until ctx ends or a part fails.
+func (d *daemon) serve(ctx context.Context, spans *grpc.Server, api http.Handler) error {
+	apiListener, err := listen(d.opts.api, "--api")
+	if err != nil {
+		return err
+	}
+	otlpListener, err := listen(d.opts.otlp, "--otlp")
+	if err != nil {
+		return err
+	}
+	web := server.NewHTTP(api)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return d.registry.Watch(ctx, d.setWorld) })
+	group.Go(func() error { return d.proxies.Serve(ctx) })
+	group.Go(func() error { d.feed.Run(ctx, d.expected); return ctx.Err() })
+	group.Go(func() error { return spans.Serve(otlpListener) })
+	group.Go(func() error { return web.Serve(apiListener) })
+	group.Go(func() error {
+		<-ctx.Done()
+		spans.Stop()
+		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+		defer cancel()
+		return errors.Join(web.Shutdown(bound), ctx.Err())
+	})
+	d.ready.Store(true)
+	d.log.Info("sluiced serves", "api", apiListener.Addr().String(), "otlp", otlpListener.Addr().String(),
+		"xds", d.opts.xds, "mode", d.opts.mode, "version", version)
+	return group.Wait()
+}
+
+// listen opens a TCP listener on a loopback address.
+func listen(address, name string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("%s %q: %w", name, address, err)
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		return nil, fmt.Errorf("%s %q: only loopback addresses are served, such as 127.0.0.1:8090", name, address)
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; choose another port", name, err)
+	}
+	return listener, nil
+}
+
+// firstWorld waits for the supervisor's first answer.
+func (d *daemon) firstWorld(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, worldPatience)
+	defer cancel()
+	got := false
+	err := d.registry.Watch(ctx, func(w *mesh.World) {
+		d.feed.SetWorld(w)
+		got = true
+		cancel()
+	})
+	if got {
+		return nil
+	}
+	return &missingError{fmt.Errorf("supervisor at %s: %w; start it with sluice local up", d.opts.supervisor, err)}
+}
+
+// setWorld hands a new world to all that rest on it.
+func (d *daemon) setWorld(w *mesh.World) {
+	d.feed.SetWorld(w)
+	d.proxies.SetWorld(w)
+}
+
+// makeProxies makes the xDS server with the access log service on it.
+func (d *daemon) makeProxies() error {
+	var err error
+	d.proxies, err = xdsserver.New(xdsserver.Config{
+		Socket: d.opts.xds, World: d.feed.World(), Log: d.log, Registerer: d.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	logs, err := als.New(als.Config{
+		Sink: d.feed.Observe, Identify: d.identify, Log: d.log, Registerer: d.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	logs.Register(d.proxies.GRPC())
+	return nil
+}
+
+// identify says which service the proxy with this node id stands beside.
+func (d *daemon) identify(node string) (mesh.Service, bool) {
+	world := d.feed.World()
+	for i := range world.Proxies {
+		if world.Proxies[i].Node == node {
+			return world.Proxies[i].Service, true
+		}
+	}
+	return "", false
+}
+
+// makeSpans makes the OTLP receiver.
+func (d *daemon) makeSpans() (*grpc.Server, error) {
+	receiver, err := otlp.New(otlp.Config{
+		Sink:       d.feed.Observe,
+		Known:      func(s mesh.Service) bool { return d.feed.World().Find(s) != nil },
+		Log:        d.log,
+		Registerer: d.metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	spans := grpc.NewServer(otlp.Options()...)
+	receiver.Register(spans)
+	return spans, nil
+}
+
+// makeAPI makes the handler of API, page and metrics.
+func (d *daemon) makeAPI() (http.Handler, error) {
+	secrets, err := tokens(d.opts.state)
+	if err != nil {
+		return nil, err
+	}
+	return server.New(server.Config{
+		Kernel:   d.kernel,
+		Topology: graph{feed: d.feed, overlays: d.kernel.Overlays},
+		Symptoms: symptoms{d.feed}, Proxies: proxies{d.proxies}, Registry: d.feed, Tokens: secrets,
+		Version: version, Commit: commit, Started: d.started,
+		Dashboard: dashboard.Handler(),
+		Metrics:   promhttp.HandlerFor(d.metrics, promhttp.HandlerOpts{}),
+		Ready: func() error {
+			if !d.ready.Load() {
+				return errors.New("starting")
+			}
+			return nil
+		},
+		Log: d.log,
+	})
+}
+
+// expected returns the services that running plans restart: that they are down is no
+// symptom.
+func (d *daemon) expected() []mesh.Service {
+	var services []mesh.Service
+	for _, record := range d.kernel.Records() {
+		if record.Phase == microkernel.Running || record.Phase == microkernel.Compensating {
+			services = append(services, record.RestartSet...)
+		}
+	}
+	slices.Sort(services)
+	return slices.Compact(services)
+}
+
+// tracing returns the provider of Sluice's own spans; it exports where
+// OTEL_EXPORTER_OTLP_ENDPOINT points, else nowhere.
+func tracing(ctx context.Context) (*sdktrace.TracerProvider, func(), error) {
+	options := []sdktrace.TracerProviderOption{
+		sdktrace.WithResource(resource.NewSchemaless(semconv.ServiceName("sluiced"))),
+	}
+	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" {
+		exporter, err := otlptracegrpc.New(ctx)
+		if err != nil {
+			return nil, nil, fmt.Errorf("exporter of own spans: %w", err)
+		}
+		options = append(options, sdktrace.WithBatcher(exporter))
+	}
+	provider := sdktrace.NewTracerProvider(options...)
+	return provider, func() {
+		bound, cancel := context.WithTimeout(context.Background(), farewell)
+		defer cancel()
+		_ = provider.Shutdown(bound)
+	}, nil
+}
+
+// kernelConfig names the adapters that the kernel works through.
+func (d *daemon) kernelConfig(tracer trace.Tracer) driver.Config {
+	policy := microkernel.DefaultPolicy()
+	policy.Mode = microkernel.Mode(d.opts.mode)
+	watcher := driver.NewWatcher(driver.WatcherSettings{
+		Stats: driver.GraphStats{Topology: d.feed}, Topology: d.feed, World: d.feed.World,
+		Symptoms: onsets{d.feed}, Now: time.Now, Window: policy.HarmWindow,
+	})
+	return driver.Config{
+		Policy:    policy,
+		Open:      d.openJournal,
+		Traffic:   d.proxies.Traffic(),
+		Processes: processes{client: d.registry, feed: d.feed},
+		Topology:  d.feed,
+		Now:       time.Now,
+		Log:       d.log,
+		Tracer:    tracer,
+		Metrics:   d.metrics,
+		Monitor:   watcher,
+		Loads:     watcher,
+		Symptoms:  onsets{d.feed},
+	}
+}
+
+// openJournal opens the journal in the state directory.
+func (d *daemon) openJournal() (driver.Journal, error) {
+	disk, err := journal.Directory(filepath.Join(d.opts.state, "journal"))
+	if err != nil {
+		return nil, err
+	}
+	return journal.Open(disk, journal.Settings{})
+}
