@@ -1,7 +1,6 @@
 package server
 
 import (
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -23,14 +22,9 @@ func planOut(record microkernel.Record) *sluicev1.Plan {
 		RestartSet: servicesOut(record.RestartSet), BlastRadius: servicesOut(record.BlastRadius),
 		Hash: record.Hash, Epoch: record.Verdict.Epoch, Waiting: record.Waiting,
 	}
-	drains := map[isa.StepID]isa.Drain{}
+	targets := newTargets(&record)
 	for i := range record.Steps {
-		if drain, ok := record.Steps[i].Step.Action.(isa.Drain); ok {
-			drains[record.Steps[i].Step.ID] = drain
-		}
-	}
-	for i := range record.Steps {
-		plan.Steps = append(plan.Steps, stepOut(&record.Steps[i], drains))
+		plan.Steps = append(plan.Steps, stepOut(&record.Steps[i], targets))
 	}
 	return plan
 }
@@ -42,7 +36,7 @@ func harmOut(verdict microkernel.HarmVerdict) string {
 	return string(verdict.Service) + ": " + verdict.Evidence
 }
 
-func stepOut(record *microkernel.StepRecord, drains map[isa.StepID]isa.Drain) *sluicev1.PlanStep {
+func stepOut(record *microkernel.StepRecord, targets targets) *sluicev1.PlanStep {
 	step := &sluicev1.PlanStep{
 		Id: string(record.Step.ID), State: string(record.State),
 		Started: instantOut(record.Started), Acked: instantOut(record.Acked), Ended: instantOut(record.Ended),
@@ -52,47 +46,53 @@ func stepOut(record *microkernel.StepRecord, drains map[isa.StepID]isa.Drain) *s
 	}
 	if record.Step.Action != nil {
 		step.Action = string(record.Step.Action.Kind())
-		step.Target = targetOf(record.Step.Action, drains)
+		step.Target = targets.of(record.Step.Action)
 	}
 	return step
 }
 
-// targetOf names what a step acts on; a restore acts on its drain's target.
-func targetOf(action isa.Action, drains map[isa.StepID]isa.Drain) string {
+// targets names what steps act on, with instances by name where the view knows them.
+type targets struct {
+	drains map[isa.StepID]isa.Drain
+	names  map[mesh.UID]string
+}
+
+func newTargets(record *microkernel.Record) targets {
+	t := targets{drains: map[isa.StepID]isa.Drain{}, names: map[mesh.UID]string{}}
+	for i := range record.Steps {
+		if drain, ok := record.Steps[i].Step.Action.(isa.Drain); ok {
+			t.drains[record.Steps[i].Step.ID] = drain
+		}
+	}
+	for i := range record.View.Services {
+		for j := range record.View.Services[i].Instances {
+			instance := &record.View.Services[i].Instances[j]
+			t.names[instance.UID] = instance.Name
+		}
+	}
+	return t
+}
+
+// of names what action acts on; a restore acts on its drain's target.
+func (t targets) of(action isa.Action) string {
 	switch action := action.(type) {
-	case isa.Restart:
-		return targetText(action.Target)
-	case isa.Drain:
-		return targetText(action.Target)
 	case isa.RestoreTraffic:
-		return targetText(drains[action.Drain].Target)
+		return t.text(t.drains[action.Drain].Target)
 	case isa.Await:
-		return targetText(drains[action.Drain].Target)
-	case isa.CircuitBreak:
-		return targetText(action.Target)
-	case isa.RateLimit:
-		return targetText(action.Target)
-	case isa.Scale:
-		return targetText(action.Target)
+		return t.text(t.drains[action.Drain].Target)
 	case isa.RollbackConfig:
 		return action.Object
 	}
-	return ""
+	target, _ := isa.TargetOf(action)
+	return t.text(target)
 }
 
-func targetText(target isa.Target) string {
-	if len(target.Group) > 0 {
-		return strings.Join(servicesOut(target.Group), "+")
+func (t targets) text(target isa.Target) string {
+	if name := t.names[target.UID]; name != "" {
+		target.Instance, target.UID = name, ""
 	}
-	text := string(target.Service)
-	for _, part := range []struct{ name, value string }{
-		{"instance", target.Instance}, {"uid", string(target.UID)}, {"zone", target.Zone}, {"version", target.Version},
-	} {
-		if part.value != "" {
-			text += " " + part.name + " " + part.value
-		}
-	}
-	return text
+	target.UIDs = nil
+	return isa.FormatTarget(target)
 }
 
 func faultsOut(faults []isa.Fault) []*sluicev1.Fault {

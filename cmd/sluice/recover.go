@@ -225,7 +225,7 @@ func holder(plans []*sluicev1.Plan, service string) (*sluicev1.Plan, error) {
 		}
 		drains, awaits := false, false
 		for _, step := range plan.GetSteps() {
-			concerned := step.GetTarget() == service || strings.HasPrefix(step.GetTarget(), service+" ")
+			concerned := strings.FieldsFunc(step.GetTarget()+" ", narrowing)[0] == service
 			drains = drains || concerned && step.GetAction() == string(isa.KindDrain) && step.GetState() != "waiting"
 			awaits = awaits || step.GetAction() == string(isa.KindAwait)
 		}
@@ -239,6 +239,9 @@ func holder(plans []*sluicev1.Plan, service string) (*sluicev1.Plan, error) {
 	}
 	return nil, notAchieved("no plan keeps traffic off %s: see `sluice plan list`", service)
 }
+
+// narrowing reports whether r begins the part of a target that names an instance or subset.
+func narrowing(r rune) bool { return strings.ContainsRune("#{@ ", r) }
 
 // id makes a new plan id that says what it is.
 func (r *recovery) id(what, service string) string {
