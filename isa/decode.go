@@ -39,15 +39,16 @@ type scope struct {
 	d    *decoder
 	node *Node
 	path string
+	void bool // the node is no object; its fields are not missed
 }
 
 // object checks that n is an object of the known fields, each at most once.
 func (d *decoder) object(n *Node, path string, known ...string) scope {
-	s := scope{d, n, path}
+	s := scope{d: d, node: n, path: path}
 	d.positions[path] = n.At
 	if n.Kind != Object {
 		d.fault(n.At, CodeDecode, path, n.Kind.String()+" where an object is wanted", "fields are "+strings.Join(known, ", "))
-		s.node = &Node{Kind: Object, At: n.At}
+		s.node, s.void = &Node{Kind: Object, At: n.At}, true
 		return s
 	}
 	for i := range n.Kids {
@@ -73,7 +74,7 @@ func (s scope) sub(name string) string {
 func (s scope) get(name string, required bool) *Node {
 	n := s.node.field(name)
 	if n == nil {
-		if required {
+		if required && !s.void {
 			s.d.fault(s.node.At, CodeDecode, s.sub(name), "required field "+quote(name)+" is missing", "add it")
 		}
 		return nil
