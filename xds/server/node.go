@@ -83,9 +83,10 @@ func (s *Server) advance(n *node) {
 	s.offer(n, xds.EndpointType, n.target.Of(xds.EndpointType))
 }
 
-// took reports whether the proxy has the newest version of a type.
+// took reports whether the proxy has the newest version of a type. It never asks for a
+// type of which nothing names a resource.
 func (s *Server) took(n *node, t xds.TypeURL) bool {
-	return s.ledger.State(n.id, string(t), n.version[t]) == gate.Acked
+	return len(n.serving.Of(t)) == 0 || s.ledger.State(n.id, string(t), n.version[t]) == gate.Acked
 }
 
 // offer makes resources what the proxy is to have of a type, and sends the difference

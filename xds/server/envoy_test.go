@@ -1,0 +1,515 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sluicemesh/sluice/mesh"
+	"github.com/sluicemesh/sluice/mesh/envoy"
+	"github.com/sluicemesh/sluice/xds"
+)
+
+// rig is a small mesh on real Envoys: an ingress, two instances of shop/cart and one of
+// shop/solo behind sidecars, one of the raw TCP service shop/store without a sidecar.
+type rig struct {
+	t       *testing.T
+	dir     string
+	server  *Server
+	traffic *Traffic
+	stop    context.CancelFunc // of the server
+	stopped chan error
+	world   *mesh.World
+	apps    map[mesh.UID]*app
+	version uint64
+}
+
+const rigTTL = 2 * time.Second
+
+// newRig starts everything and waits until each Envoy serves.
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	binary, err := envoy.Find(t.Context(), "", io.Discard)
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	dir, err := os.MkdirTemp("", "xds")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	r := &rig{t: t, dir: dir, apps: map[mesh.UID]*app{}}
+	r.world = rigWorld(t)
+	for _, state := range r.world.Services {
+		for _, instance := range state.Instances {
+			r.apps[instance.UID] = newApp(t, instance.App, instance.Name, state.Protocol)
+		}
+	}
+	r.serve()
+	for i := range r.world.Proxies {
+		r.start(binary, &r.world.Proxies[i])
+	}
+	eventually(t, 20*time.Second, "all proxies have taken everything", r.settled)
+	return r
+}
+
+// serve starts a control plane that knows nothing of any before it.
+func (r *rig) serve() {
+	log := slog.New(slog.NewTextHandler(testWriter{r.t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	server, err := New(Config{Socket: filepath.Join(r.dir, "x.sock"), World: r.world, Log: log, TTL: rigTTL})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.server, r.traffic, r.stop, r.stopped = server, server.Traffic(), cancel, make(chan error, 1)
+	stopped := r.stopped
+	go func() { stopped <- server.Serve(ctx) }()
+	r.t.Cleanup(cancel)
+}
+
+// kill stops the control plane.
+func (r *rig) kill() {
+	r.stop()
+	if err := <-r.stopped; err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// start runs one Envoy until the test ends.
+func (r *rig) start(binary envoy.Binary, p *mesh.Proxy) {
+	path := filepath.Join(r.dir, p.Node+".json")
+	bootstrap := envoy.Bootstrap(envoy.Options{
+		Node: p.Node, Cluster: string(p.Service), Admin: p.Admin, XDSSocket: filepath.Join(r.dir, "x.sock"),
+	})
+	if err := os.WriteFile(path, bootstrap, 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	cmd := exec.Command(binary.Path, envoy.Args(path)...)
+	cmd.Stderr = testWriter{r.t}
+	if err := cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+}
+
+// settled reports whether every proxy has taken the newest version of everything.
+func (r *rig) settled() bool {
+	s := r.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range s.nodes {
+		for _, t := range xds.Types() {
+			if !s.took(n, t) {
+				return false
+			}
+		}
+	}
+	return len(s.loads) == len(s.nodes)
+}
+
+// setState tells the control plane how an instance is now.
+func (r *rig) setState(uid mesh.UID, state mesh.InstanceState) {
+	world := *r.world
+	world.Services = slices.Clone(world.Services)
+	for i := range world.Services {
+		world.Services[i].Instances = slices.Clone(world.Services[i].Instances)
+		for j := range world.Services[i].Instances {
+			if instance := &world.Services[i].Instances[j]; instance.UID == uid {
+				instance.State = state
+			}
+		}
+	}
+	world.Version++
+	r.world = &world
+	r.server.SetWorld(r.world)
+}
+
+// rigWorld is the mesh as the registry would describe it.
+func rigWorld(t *testing.T) *mesh.World {
+	cart0, cart1, solo, store := freePort(t), freePort(t), freePort(t), freePort(t)
+	instance := func(service mesh.Service, name string, app netip.AddrPort, sidecar bool) mesh.Instance {
+		i := mesh.Instance{
+			Ref: mesh.Ref{Service: service, UID: mesh.UID(name), Incarnation: 1}, Name: name,
+			State: mesh.Ready, App: app, Inbound: app,
+		}
+		if sidecar {
+			i.Inbound, i.Proxy = freePort(t), name
+		}
+		return i
+	}
+	w := &mesh.World{Version: 1, Services: []mesh.ServiceState{
+		{Name: "shop/cart", Protocol: mesh.HTTP, Replicas: 2, Instances: []mesh.Instance{
+			instance("shop/cart", "cart-0", cart0, true), instance("shop/cart", "cart-1", cart1, true),
+		}},
+		{Name: "shop/solo", Protocol: mesh.HTTP, Replicas: 1, Instances: []mesh.Instance{
+			instance("shop/solo", "solo-0", solo, true),
+		}},
+		{Name: "shop/store", Protocol: mesh.TCP, Replicas: 1, Instances: []mesh.Instance{
+			instance("shop/store", "store-0", store, false),
+		}},
+	}}
+	for _, s := range w.Services {
+		for _, i := range s.Instances {
+			if i.Proxy != "" {
+				w.Proxies = append(w.Proxies, mesh.Proxy{
+					Node: i.Proxy, Service: i.Service, Instance: i.UID,
+					Admin: freePort(t), Inbound: i.Inbound, App: i.App, Park: freePort(t),
+				})
+			}
+		}
+	}
+	gateway := mesh.Proxy{Node: "ingress", Service: "outside/web", Admin: freePort(t), Park: freePort(t)}
+	for _, s := range w.Services {
+		gateway.Outbound = append(gateway.Outbound, mesh.Outbound{
+			Service: s.Name, Listen: freePort(t), Timeout: 15 * time.Second,
+		})
+	}
+	w.Proxies = append(w.Proxies, gateway)
+	slices.SortFunc(w.Proxies, func(a, b mesh.Proxy) int { return strings.Compare(a.Node, b.Node) })
+	w.Gateways = []mesh.Gateway{{Name: "outside/web", Service: "shop/cart", Proxy: "ingress"}}
+	return w
+}
+
+// front is the address at which the ingress serves a service.
+func (r *rig) front(service mesh.Service) string {
+	for _, p := range r.world.Proxies {
+		for _, out := range p.Outbound {
+			if out.Service == service {
+				return out.Listen.String()
+			}
+		}
+	}
+	r.t.Fatalf("no listener for %s", service)
+	return ""
+}
+
+// app is one application process, as far as the network can see. Its handler takes a
+// while, so that some requests are always in flight.
+type app struct {
+	t        *testing.T
+	address  netip.AddrPort
+	name     string
+	protocol mesh.Protocol
+	server   *http.Server
+	listener net.Listener
+	serving  sync.WaitGroup
+	inFlight atomic.Int64
+	conns    sync.Map // raw TCP
+}
+
+const handlerTime = 60 * time.Millisecond
+
+func newApp(t *testing.T, address netip.AddrPort, name string, protocol mesh.Protocol) *app {
+	a := &app{t: t, address: address, name: name, protocol: protocol}
+	a.start()
+	t.Cleanup(a.kill)
+	return a
+}
+
+func (a *app) start() {
+	var err error
+	if a.listener, err = net.Listen("tcp", a.address.String()); err != nil {
+		a.t.Error(err)
+		return
+	}
+	if a.protocol == mesh.TCP {
+		a.serving.Go(a.echoes)
+		return
+	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	a.server = &http.Server{Handler: http.HandlerFunc(a.handle), Protocols: protocols}
+	a.serving.Go(func() { _ = a.server.Serve(a.listener) })
+}
+
+// kill is kill -9: everything in flight is lost.
+func (a *app) kill() {
+	if a.server != nil {
+		_ = a.server.Close()
+	}
+	_ = a.listener.Close()
+	a.conns.Range(func(conn, _ any) bool {
+		_ = conn.(net.Conn).Close()
+		return true
+	})
+	a.serving.Wait()
+}
+
+func (a *app) handle(w http.ResponseWriter, req *http.Request) {
+	a.inFlight.Add(1)
+	defer a.inFlight.Add(-1)
+	if req.Header.Get("Upgrade") == "websocket" {
+		a.websocket(w)
+		return
+	}
+	body, err := io.ReadAll(req.Body)
+	if err != nil {
+		return
+	}
+	for _, name := range []string{"x-sluice-callee", "x-sluice-park"} {
+		if req.Header.Get(name) != "" {
+			w.WriteHeader(http.StatusTeapot) // ours must not reach an application
+			return
+		}
+	}
+	select {
+	case <-req.Context().Done():
+	case <-time.After(handlerTime):
+	}
+	w.Header().Set("x-app", a.name)
+	w.Header().Set("x-sluice-park", "forged")
+	w.Header().Set("Trailer", "grpc-status")
+	_, _ = w.Write(append([]byte(req.Proto+" "), body...))
+	w.Header().Set("grpc-status", "0")
+}
+
+// websocket echoes after the handshake, which is all that a proxy looks at.
+func (a *app) websocket(w http.ResponseWriter) {
+	conn, buffered, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		a.t.Error(err)
+		return
+	}
+	defer conn.Close()
+	a.conns.Store(conn, nil)
+	defer a.conns.Delete(conn)
+	_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+	_, _ = io.Copy(conn, buffered)
+}
+
+func (a *app) echoes() {
+	for {
+		conn, err := a.listener.Accept()
+		if err != nil {
+			return
+		}
+		a.conns.Store(conn, nil)
+		a.serving.Go(func() {
+			_, _ = io.Copy(conn, conn)
+			_ = conn.Close()
+			a.conns.Delete(conn)
+		})
+	}
+}
+
+// load is an open loop of POST requests against one address.
+type load struct {
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	sent   atomic.Int64
+	ok     atomic.Int64
+	mu     sync.Mutex
+	faults []string
+	byApp  map[string]int
+	worst  time.Duration
+}
+
+const (
+	loadRate = 150
+	loadMax  = 6000 // requests, at most
+)
+
+func startLoad(address string) *load {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &load{cancel: cancel, byApp: map[string]int{}}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 500}, Timeout: 20 * time.Second}
+	l.done.Go(func() {
+		defer client.CloseIdleConnections()
+		tick := time.NewTicker(time.Second / loadRate)
+		defer tick.Stop()
+		var requests sync.WaitGroup
+		defer requests.Wait()
+		for l.sent.Load() < loadMax {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				l.sent.Add(1)
+				requests.Go(func() { l.request(client, address) })
+			}
+		}
+	})
+	return l
+}
+
+func (l *load) request(client *http.Client, address string) {
+	start := time.Now()
+	resp, err := client.Post("http://"+address+"/buy", "text/plain", strings.NewReader("one book"))
+	fault, by := "", ""
+	if err != nil {
+		fault = err.Error()
+	} else {
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		by = resp.Header.Get("x-app")
+		switch {
+		case err != nil:
+			fault = err.Error()
+		case resp.StatusCode != http.StatusOK:
+			fault = resp.Status + " " + string(body)
+		case string(body) != "HTTP/1.1 one book" || resp.Header.Get("x-sluice-park") != "":
+			fault = "changed: " + string(body)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.worst = max(l.worst, time.Since(start))
+	if fault != "" {
+		l.faults = append(l.faults, time.Now().Format("05.000 ")+fault)
+		return
+	}
+	l.ok.Add(1)
+	l.byApp[by]++
+}
+
+// answered counts the requests that one instance answered.
+func (l *load) answered(name string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.byApp[name]
+}
+
+// stop ends the load and demands that no request failed.
+func (l *load) stop(t *testing.T) {
+	t.Helper()
+	l.cancel()
+	l.done.Wait()
+	t.Logf("%d requests, %d failed, longest %s, by instance %v", l.sent.Load(), len(l.faults), l.worst, l.byApp)
+	if len(l.faults) > 0 {
+		t.Errorf("%d of %d requests failed: first %s, last %s", len(l.faults), l.sent.Load(), l.faults[0],
+			l.faults[len(l.faults)-1])
+	}
+	if l.sent.Load() != l.ok.Load()+int64(len(l.faults)) {
+		t.Errorf("%d sent, %d accounted for", l.sent.Load(), l.ok.Load()+int64(len(l.faults)))
+	}
+}
+
+// drainOf is the overlay that takes an instance out of service and holds what is left.
+func drainOf(service mesh.Service, generation uint64, uids ...mesh.UID) mesh.Overlay {
+	return mesh.Overlay{
+		Key:  mesh.OverlayKey{Kind: mesh.OverlayDrain, Callee: service},
+		Plan: "test", Step: "d1", Generation: generation, Lease: 30 * time.Second,
+		Drain: &mesh.DrainOverlay{Instances: uids, Share: 100, OnEmpty: mesh.OnEmptyHold, Hold: 10 * time.Second},
+	}
+}
+
+// apply applies o or fails the test.
+func (r *rig) apply(o mesh.Overlay) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Second)
+	defer cancel()
+	acks, err := r.traffic.Apply(ctx, o)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Logf("applied to %s: %+v", o.Key.Callee, acks)
+}
+
+// prove waits for a proof that the predicate likes.
+func (r *rig) prove(o mesh.Overlay, likes func(mesh.Proof) bool) mesh.Proof {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Second)
+	defer cancel()
+	var last mesh.Proof
+	start := time.Now()
+	err := r.traffic.Prove(ctx, o.Key, o.Generation, func(p mesh.Proof) {
+		if last = p; likes(p) {
+			cancel()
+		}
+	})
+	if err != nil || !likes(last) {
+		r.t.Fatalf("no proof after %s: %v, last %+v", time.Since(start), err, last)
+	}
+	r.t.Logf("proved after %s: %+v", time.Since(start), last)
+	return last
+}
+
+// empty is what the kernel asks of a proof of grade A.
+func empty(p mesh.Proof) bool {
+	return p.Required == p.Acked && p.Acked == p.Reported && p.InFlight == 0 && p.Inbound <= 0 &&
+		p.Quiet >= 50*time.Millisecond && !p.Lapsed
+}
+
+func (r *rig) withdraw(o mesh.Overlay, ramp time.Duration) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Second)
+	defer cancel()
+	if err := r.traffic.Withdraw(ctx, o.Key, ramp); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// restart kills an instance, leaves it down for a while, and starts it again.
+func (r *rig) restart(uid mesh.UID, down time.Duration) {
+	a := r.apps[uid]
+	if n := a.inFlight.Load(); n > 0 {
+		r.t.Errorf("%d requests are in flight on %s when it is killed", n, uid)
+	}
+	r.setState(uid, mesh.Stopped)
+	a.kill()
+	pause(r.t, down)
+	a.start()
+	r.setState(uid, mesh.Ready)
+}
+
+// pause lets real time pass while Envoys and load run.
+func pause(t *testing.T, d time.Duration) {
+	select {
+	case <-t.Context().Done():
+	case <-time.After(d):
+	}
+}
+
+// eventually polls a condition until a deadline.
+func eventually(t *testing.T, within time.Duration, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	for !condition() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s", within, what)
+		}
+		pause(t, 5*time.Millisecond)
+	}
+}
+
+// freePort returns a port of the loopback that is free now.
+func freePort(t *testing.T) netip.AddrPort {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// testWriter writes to a test's log, as long as it runs.
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	if errors.Is(w.t.Context().Err(), context.Canceled) {
+		return len(p), nil
+	}
+	w.t.Log(strings.TrimSpace(string(p)))
+	return len(p), nil
+}
