@@ -145,10 +145,14 @@ func (s *service) alarm(tick Tick, second int) string {
 	return ""
 }
 
-// unsettled reports whether some service is in breach, or not well again, at this moment.
+// unsettled reports whether some service is in breach, or not well again, at this moment,
+// or has had some requests but too few to say.
 func (t *Trial) unsettled() bool {
 	for _, s := range t.services {
 		if s.breach > 0 && !s.Broken {
+			return true
+		}
+		if (s.Broken || s.Checked) && s.requests > 0 && s.requests < LeastRequests {
 			return true
 		}
 		if s.Broken && s.recovered.Breach(s.history.window(t.settings.Window)) != "" {

@@ -39,7 +39,7 @@
 // A record starts at a multiple of 64 bytes, so that its header lies in one disk sector
 // and is written wholly or not at all. A payload is one event as canonical JSON,
 //
-//	{"v":1,"type":"Withdrawn","event":{"At":17,"Plan":"cart-1","Step":"t1","Generation":3}}
+//	{"v":1,"type":"Withdrawn","event":{"Stamp":{"At":17},"Plan":"cart-1","Step":"t1","Generation":3}}
 //
 // with the fields of the Go type in their order and zero values left out: a field may be
 // appended to an event, but never renamed, removed, moved or given another type.
