@@ -63,18 +63,17 @@ was killed leaves its children running; up on the same state directory takes the
 	flags.BoolVar(&l.observe, "observe", false, "short for --mode Observe")
 	flags.IntVar(&l.notify, "notify-fd", 0, "descriptor for reports to the parent")
 	_ = flags.MarkHidden("notify-fd")
-	_ = cmd.MarkFlagRequired("file")
 	cmd.MarkFlagsMutuallyExclusive("mode", "observe")
 	return cmd
 }
 
 // up brings the mesh up, here or in the background.
 func (l *localMesh) up(cmd *cobra.Command) error {
-	file, err := local.ReadFile(l.file)
-	if err != nil {
+	if err := l.settle(); err != nil {
 		return err
 	}
-	if err := l.settle(); err != nil {
+	file, err := local.ReadFile(l.file)
+	if err != nil {
 		return err
 	}
 	// A terminal that is closed ends the mesh as an interrupt does.
@@ -101,6 +100,8 @@ func (l *localMesh) up(cmd *cobra.Command) error {
 // settle completes the flags of up.
 func (l *localMesh) settle() error {
 	switch {
+	case l.file == "":
+		return usage("-f FILE is missing: name a mesh file (docs/mesh-file.md)")
 	case l.observe:
 		l.mode = "Observe"
 	case l.mode != "" && l.mode != "Observe" && l.mode != "Propose" && l.mode != "Enforce":

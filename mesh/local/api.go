@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// endpoint is the control interface while it is open.
+// controlDoor is the control interface while it is open.
 type controlDoor struct{ server *http.Server }
 
 // serve opens supervisor.sock. A socket left by a dead supervisor is replaced: the
@@ -60,7 +60,7 @@ func (s *supervisor) routes() http.Handler {
 	mux.HandleFunc("GET /v1/world", answer(s.getWorld))
 	mux.HandleFunc("POST /v1/restart", answer(s.postRestart))
 	mux.HandleFunc("POST /v1/kill", answer(s.postKill))
-	mux.HandleFunc("GET /v1/ps", answer(func(r *http.Request) (any, error) { return s.listing(), query(r) }))
+	mux.HandleFunc("GET /v1/ps", answer(s.getPs))
 	mux.HandleFunc("POST /v1/down", answer(s.postDown))
 	return mux
 }
@@ -109,6 +109,14 @@ func (s *supervisor) getWorld(r *http.Request) (any, error) {
 		return nothing{}, nil
 	}
 	return s.world(), nil
+}
+
+// getPs answers with what runs.
+func (s *supervisor) getPs(r *http.Request) (any, error) {
+	if err := query(r); err != nil {
+		return nil, err
+	}
+	return s.listing(), nil
 }
 
 // postRestart restarts an application.

@@ -2,7 +2,7 @@ package local
 
 import "fmt"
 
-// Exit codes of the command line (docs/mesh-file.md, Exit codes).
+// Exit codes of the command line (docs/mesh-file.md, Faults).
 const (
 	exitFailed      = 1
 	exitMalformed   = 2

@@ -1,7 +1,6 @@
 package local
 
 import (
-	"fmt"
 	"hash/fnv"
 	"maps"
 	"net"
@@ -72,8 +71,8 @@ func (p *ports) take(key string, held bool) (netip.AddrPort, error) {
 func (p *ports) fixed(key string, port uint16, held bool) (netip.AddrPort, error) {
 	if !held || p.known[key] != port {
 		if err := bindable(port); err != nil {
-			return netip.AddrPort{}, failed("end what listens there, or write port: 0 to have one chosen",
-				"%s wants port %d: %v", key, port, err)
+			return netip.AddrPort{}, failed("end what listens there, or write port: 0 in the mesh file to have one chosen",
+				"ingress port %d cannot be had: %v", port, err)
 		}
 	}
 	p.used[port] = true
@@ -98,7 +97,7 @@ func free(port uint16) bool { return bindable(port) == nil }
 func bindable(port uint16) error {
 	listener, err := net.Listen("tcp4", loopback(port).String())
 	if err != nil {
-		return fmt.Errorf("probe port: %w", err)
+		return err //nolint:wrapcheck // it says it all: "listen tcp4 127.0.0.1:8080: bind: address already in use"
 	}
 	return listener.Close()
 }
