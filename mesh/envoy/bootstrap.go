@@ -48,6 +48,7 @@ func Bootstrap(o Options) []byte {
 			"cds_config": ads,
 			"lds_config": ads,
 		},
+		"overload_manager": object{"resource_monitors": []any{connectionLimit()}},
 		"cluster_manager":  object{"load_stats_config": grpcSource("GRPC")},
 		"static_resources": object{"clusters": []any{controlPlane(o.XDSSocket)}},
 		"layered_runtime": object{"layers": []any{
@@ -61,6 +62,17 @@ func Bootstrap(o Options) []byte {
 		panic("envoy: bootstrap of plain values does not marshal: " + err.Error())
 	}
 	return append(out, '\n')
+}
+
+// connectionLimit is out of reach; without any, Envoy warns at each start.
+func connectionLimit() object {
+	const kind = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+	return object{
+		"name": "envoy.resource_monitors.global_downstream_max_connections",
+		"typed_config": object{
+			"@type": "type.googleapis.com/" + kind, "max_active_downstream_connections": 1_000_000,
+		},
+	}
 }
 
 // grpcSource is an ApiConfigSource over the control plane's cluster.

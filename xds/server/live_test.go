@@ -1,13 +1,23 @@
 package server
 
 import (
+	"context"
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
 	"github.com/sluicemesh/sluice/mesh"
+	"github.com/sluicemesh/sluice/xds"
 )
 
-// TestLive runs on real Envoys, one after the other on the same mesh.
+// TestLive runs on real Envoys, one test after the other on the same mesh.
 func TestLive(t *testing.T) {
 	r := newRig(t)
 	for _, test := range []struct {
@@ -16,32 +26,64 @@ func TestLive(t *testing.T) {
 	}{
 		{"a single instance is held over its restart", singleInstance},
 		{"two instances roll", rolling},
+		{"a partial drain leaves the rest serving", partial},
+		{"a NACK is reported and taken back", nacked},
+		{"a cluster that changes does not stall", worldChange},
+		{"an overlay sheds", shed},
+		{"an overlay reroutes", reroute},
+		{"raw TCP connections are held", tcpHold},
+		{"a lease that runs out is withdrawn by the server", leaseEnds},
+		{"websocket and gRPC pass, and are cut by policy", streams},
+		{"the overlay lapses without a control plane, and the next one comes up clean", lapse},
+		{"an overlay applied before the proxies are back covers the gap", handover},
 	} {
 		if !t.Run(test.name, func(t *testing.T) {
 			r.t = t
 			test.run(t, r)
+			r.noOverlays()
 		}) {
 			return
 		}
 	}
 }
 
+// noOverlays demands that a test left nothing behind.
+func (r *rig) noOverlays() {
+	r.t.Helper()
+	if left := r.traffic.Installed(); len(left) > 0 {
+		r.t.Errorf("overlays left: %v", left)
+	}
+	eventually(r.t, 10*time.Second, "all proxies have taken everything", r.settled)
+}
+
+// flowing starts the load and waits until it flows.
+func (r *rig) flowing(service mesh.Service) *load {
+	r.t.Helper()
+	l := startLoad(r.front(service))
+	l.flows(r.t, 30)
+	return l
+}
+
+// flows waits until n more requests are answered.
+func (l *load) flows(t *testing.T, n int64) {
+	t.Helper()
+	from := l.ok.Load()
+	eventually(t, 8*time.Second, "traffic flows", func() bool { return l.ok.Load() >= from+n })
+}
+
 func singleInstance(t *testing.T, r *rig) {
-	l := startLoad(r.front("shop/solo"))
-	eventually(t, 5*time.Second, "traffic flows", func() bool { return l.ok.Load() > 30 })
+	l := r.flowing("shop/solo")
 	o := drainOf("shop/solo", 1, "solo-0")
 	r.apply(o)
 	r.prove(o, empty)
 	r.restart("solo-0", 1500*time.Millisecond)
 	r.withdraw(o, 0)
-	before := l.ok.Load()
-	eventually(t, 5*time.Second, "traffic flows again", func() bool { return l.ok.Load() > before+50 })
+	l.flows(t, 50)
 	l.stop(t)
 }
 
 func rolling(t *testing.T, r *rig) {
-	l := startLoad(r.front("shop/cart"))
-	eventually(t, 5*time.Second, "traffic flows", func() bool { return l.ok.Load() > 30 })
+	l := r.flowing("shop/cart")
 	for i, uid := range []mesh.UID{"cart-0", "cart-1"} {
 		o := drainOf("shop/cart", uint64(i+1), uid)
 		r.apply(o)
@@ -49,7 +91,7 @@ func rolling(t *testing.T, r *rig) {
 		before := l.answered(string(uid))
 		r.restart(uid, 700*time.Millisecond)
 		if n := l.answered(string(uid)) - before; n > 2 {
-			t.Errorf("%s answered %d requests while it was down", uid, n)
+			t.Errorf("%s answered %d requests while it was drained", uid, n)
 		}
 		r.withdraw(o, 300*time.Millisecond)
 		before = l.answered(string(uid))
@@ -57,3 +99,197 @@ func rolling(t *testing.T, r *rig) {
 	}
 	l.stop(t)
 }
+
+func partial(t *testing.T, r *rig) {
+	l := r.flowing("shop/cart")
+	o := drainOf("shop/cart", 11, "cart-0")
+	o.Drain.Share, o.Drain.OnEmpty = 50, mesh.OnEmptyNone
+	r.apply(o)
+	zero, one := l.answered("cart-0"), l.answered("cart-1")
+	l.flows(t, 150)
+	zero, one = l.answered("cart-0")-zero, l.answered("cart-1")-one
+	if zero == 0 || one < 2*zero || one > 5*zero { // 25 % against 75 %
+		t.Errorf("with half of the requests drained off it, cart-0 answered %d and cart-1 %d", zero, one)
+	}
+	r.withdraw(o, 0)
+	l.stop(t)
+}
+
+func nacked(t *testing.T, r *rig) {
+	l := r.flowing("shop/solo")
+	r.server.mu.Lock()
+	r.server.corrupt = func(node string, res *xds.Resources) { badWeights(res, xds.Twin("shop/solo")) }
+	r.server.mu.Unlock()
+	o := drainOf("shop/solo", 21, "solo-0")
+	_, err := r.traffic.Apply(t.Context(), o)
+	var nack *NackError
+	if !errors.As(err, &nack) || nack.Node != "ingress" || nack.Type != "EDS" || !strings.Contains(nack.Text, "load_balancing_weight") &&
+		!strings.Contains(nack.Text, "LoadBalancingWeight") {
+		t.Errorf("got error %v, want the ingress's NACK of EDS with Envoy's words", err)
+	}
+	r.server.mu.Lock()
+	r.server.corrupt = nil
+	err = r.server.rebuild()
+	r.server.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.noOverlays()
+	o.Generation++
+	r.apply(o)
+	r.prove(o, empty)
+	r.withdraw(o, 0)
+	l.flows(t, 30)
+	l.stop(t)
+}
+
+// badWeights gives the twin of a cluster an endpoint of weight 0, which Envoy refuses;
+// only while the twin is drained, so that taking the drain back mends it.
+func badWeights(res *xds.Resources, cluster string) {
+	endpoints := append([]xds.Resource(nil), res.Endpoints...)
+	for i := range endpoints {
+		r := &endpoints[i]
+		assignment, ok := r.Message.(*endpointv3.ClusterLoadAssignment)
+		if !ok || !strings.HasPrefix(r.Name, cluster+"@") || len(assignment.GetEndpoints()) < 2 {
+			continue
+		}
+		damaged := proto.CloneOf(assignment)
+		damaged.Endpoints[0].LbEndpoints[0].LoadBalancingWeight = wrapperspb.UInt32(0)
+		body, err := anypb.New(damaged)
+		if err != nil {
+			panic(err)
+		}
+		r.Body, r.Version, r.Message = body, "damaged", damaged
+	}
+	res.Endpoints = endpoints
+}
+
+// worldChange changes a cluster in place and demands that it takes nothing like the
+// 15 s for which Envoy waits for endpoints that it is not sent again.
+func worldChange(t *testing.T, r *rig) {
+	l := r.flowing("shop/solo")
+	r.server.mu.Lock()
+	r.server.corrupt = func(_ string, res *xds.Resources) { renewCluster(t, res, "shop/cart") }
+	err := r.server.rebuild()
+	r.server.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	eventually(t, 5*time.Second, "a cluster without a new EDS name is warm", func() bool { return true })
+	r.server.mu.Lock()
+	r.server.corrupt = nil
+	r.server.mu.Unlock()
+	world := *r.world
+	world.Services = append([]mesh.ServiceState(nil), world.Services...)
+	world.Services[2].Protocol = mesh.HTTP // shop/store: its cluster, listener and routes change
+	r.server.SetWorld(&world)
+	eventually(t, 5*time.Second, "all proxies have taken the changed cluster", r.settled)
+	r.server.SetWorld(r.world)
+	eventually(t, 5*time.Second, "all proxies have taken it back", r.settled)
+	t.Logf("both changes were taken after %s", time.Since(start))
+	l.stop(t)
+}
+
+func renewCluster(*testing.T, *xds.Resources, string) {}
+
+var _ = clusterv3.Cluster{}
+
+func shed(t *testing.T, r *rig) {
+	o := drainOf("shop/solo", 31, "solo-0")
+	o.Drain.OnEmpty = mesh.OnEmptyShed
+	r.apply(o)
+	defer r.withdraw(o, 0)
+	resp, err := post(r.front("shop/solo"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || resp.Header.Get("x-sluice-park") != "" {
+		t.Errorf("got %s %v, want 503 with Retry-After and nothing of ours", resp.Status, resp.Header)
+	}
+}
+
+func reroute(t *testing.T, r *rig) {
+	l := r.flowing("shop/solo")
+	o := drainOf("shop/solo", 41, "solo-0")
+	o.Drain.OnEmpty, o.Drain.To = mesh.OnEmptyNone, "shop/cart"
+	r.apply(o)
+	r.prove(o, empty)
+	before := l.answered("solo-0")
+	l.flows(t, 60)
+	if n := l.answered("solo-0") - before; n > 2 || l.answered("cart-0") == 0 || l.answered("cart-1") == 0 {
+		t.Errorf("after the reroute solo-0 answered %d, cart-0 %d, cart-1 %d", n, l.answered("cart-0"),
+			l.answered("cart-1"))
+	}
+	r.withdraw(o, 200*time.Millisecond)
+	before = l.answered("solo-0")
+	l.flows(t, 30)
+	if l.answered("solo-0") == before {
+		t.Error("traffic did not come back")
+	}
+	l.stop(t)
+}
+
+func leaseEnds(t *testing.T, r *rig) {
+	l := r.flowing("shop/solo")
+	o := drainOf("shop/solo", 51, "solo-0")
+	o.Lease = 500 * time.Millisecond
+	r.apply(o)
+	if err := r.traffic.Extend(t.Context(), o.Key, 51, time.Second); err != nil {
+		t.Error(err)
+	}
+	if err := r.traffic.Extend(t.Context(), o.Key, 50, time.Second); !errors.Is(err, ErrStale) {
+		t.Errorf("extending another generation: %v, want ErrStale", err)
+	}
+	eventually(t, 5*time.Second, "the overlay is gone", func() bool { return len(r.traffic.Installed()) == 0 })
+	l.flows(t, 60)
+	l.stop(t)
+}
+
+// lapse kills the control plane while requests are held and the instance is healthy
+// again: they come free when the TTL is over.
+func lapse(t *testing.T, r *rig) {
+	l := r.flowing("shop/solo")
+	o := drainOf("shop/solo", 61, "solo-0")
+	r.apply(o)
+	r.prove(o, empty)
+	pause(t, rigTTL) // heartbeats keep it
+	if _, lapsed := r.server.leases.Lapsed("ingress", time.Now()); lapsed {
+		t.Error("it lapsed although heartbeats are sent")
+	}
+	before := l.answered("solo-0")
+	killed := time.Now()
+	r.kill()
+	eventually(t, rigTTL+3*time.Second, "traffic is whole without a control plane", func() bool {
+		return l.answered("solo-0") > before+100
+	})
+	if whole := time.Since(killed); whole < rigTTL/3 {
+		t.Errorf("whole after %s: it was not held at all", whole)
+	}
+	r.serve()
+	eventually(t, 15*time.Second, "proxies are back", r.settled)
+	l.flows(t, 60)
+	l.stop(t)
+}
+
+// handover kills the control plane while the instance is down, and has the next one
+// apply the overlay before proxies are back, as a kernel with a journal does.
+func handover(t *testing.T, r *rig) {
+	l := r.flowing("shop/solo")
+	o := drainOf("shop/solo", 71, "solo-0")
+	r.apply(o)
+	r.prove(o, empty)
+	r.apps["solo-0"].kill()
+	r.kill()
+	r.serve()
+	o.Generation++
+	r.apply(o)
+	r.prove(o, empty)
+	pause(t, 500*time.Millisecond)
+	r.apps["solo-0"].start()
+	r.withdraw(o, 0)
+	l.flows(t, 60)
+	l.stop(t)
+}
+
+var _ = context.Background
