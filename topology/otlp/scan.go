@@ -225,7 +225,7 @@ func keyValue(data []byte) (key []byte, value anyValue, err error) {
 		case r.is(1, wireBytes):
 			key = r.bytes
 		case r.is(2, wireBytes):
-			if value, err = readAny(r.bytes); err != nil {
+			if err = value.read(r.bytes); err != nil {
 				return nil, anyValue{}, err
 			}
 		}
@@ -233,20 +233,27 @@ func keyValue(data []byte) (key []byte, value anyValue, err error) {
 	return key, value, r.fault
 }
 
-// readAny reads the alternatives that are used; the last one set wins.
-func readAny(data []byte) (anyValue, error) {
-	var value anyValue
+// Alternatives of an AnyValue: string_value to bytes_value.
+const (
+	anyString = 1
+	anyInt    = 3
+	anyLast   = 7
+)
+
+// read reads the alternatives that are used; the last one set wins.
+func (v *anyValue) read(data []byte) error {
 	r := reader{data: data}
 	for r.next() {
-		value = anyValue{}
-		switch r.number {
-		case 1:
-			if r.is(1, wireBytes) {
-				value.text = r.bytes
-			}
-		case 3:
-			value.number = r.scalar(wireVarint)
+		if r.number > anyLast {
+			continue
+		}
+		*v = anyValue{}
+		switch {
+		case r.is(anyString, wireBytes):
+			v.text = r.bytes
+		case r.is(anyInt, wireVarint):
+			v.number = r.value
 		}
 	}
-	return value, r.fault
+	return r.fault
 }
