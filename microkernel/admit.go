@@ -18,7 +18,7 @@ func compile(written isa.Program, env *isa.Env) (isa.Program, []isa.Fault) {
 	if len(faults) > 0 {
 		return written, faults
 	}
-	return expanded, isa.Validate(expanded, env)
+	return expanded, isa.ValidateExpanded(expanded, env)
 }
 
 // environment gathers what isa's checks need from a view.

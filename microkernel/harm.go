@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sluicemesh/sluice/isa"
 	"github.com/sluicemesh/sluice/mesh"
 )
 
@@ -27,9 +28,16 @@ func watch(p *plan, disturbed []mesh.Service, until time.Duration) Watch {
 }
 
 // disturbed are the services that are expected to be slow while the plan runs: the
-// restart set, and the direct callers of what is drained, whose requests are held.
+// restart set and the direct callers of what is drained; where requests are held, all
+// whose own requests wait behind those, which is the blast radius.
 func disturbed(p *plan) []mesh.Service {
 	out := slices.Concat(p.RestartSet, lockSet(&p.View, p.Expanded, false))
+	for i := range p.Expanded.Steps {
+		if a, drain := p.Expanded.Steps[i].Action.(isa.Drain); drain && a.OnEmpty == mesh.OnEmptyHold {
+			out = append(out, p.BlastRadius...)
+			break
+		}
+	}
 	for _, s := range out {
 		if v := p.View.Find(s); v != nil {
 			out = append(out, v.Callers...)

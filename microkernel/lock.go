@@ -22,6 +22,10 @@ func (t *turn) schedule() {
 	if t.frozen != "" || t.paused != "" || t.Recovering() {
 		return
 	}
+	waits := func(p *plan) bool { return p.Phase == Queued && !p.holding }
+	if !slices.ContainsFunc(t.plans, waits) {
+		return
+	}
 	var taken []mesh.Service
 	for _, p := range t.plans {
 		if p.holding {
@@ -30,7 +34,7 @@ func (t *turn) schedule() {
 	}
 	slices.Sort(taken)
 	for _, p := range slices.Clone(t.plans) {
-		if p.Phase != Queued || p.holding {
+		if !waits(p) {
 			continue
 		}
 		if p.paused == "" && disjoint(taken, p.locks) {

@@ -3,6 +3,7 @@ package microkernel
 import (
 	"time"
 
+	"github.com/sluicemesh/sluice/isa"
 	"github.com/sluicemesh/sluice/mesh"
 )
 
@@ -87,9 +88,7 @@ func DefaultPolicy() Policy {
 		PlansBurst:          20,
 		LeastRequests:       100,
 		LeastSampling:       0.01,
-		ProtectedNamespaces: []string{
-			"cert-manager", "istio-system", "kube-node-lease", "kube-public", "kube-system", "linkerd", "sluice-system",
-		},
+		ProtectedNamespaces: isa.DefaultLimits().ProtectedNamespaces,
 		Self: []mesh.Service{"sluice/sluiced", "sluice/agents", "sluice-system/sluice"},
 	}
 }

@@ -99,6 +99,7 @@ func (t *turn) tryStart(p *plan, i int) {
 	case isa.Restart:
 		t.startRestart(p, i, a)
 	case isa.RestoreTraffic:
+		s.Waiting = "the ACK of every proxy that the drain is gone"
 		t.withdraw(p, s.drain, s.Step.ID, a.Ramp)
 	case isa.CircuitBreak:
 		t.startOverlay(p, i, mesh.Overlay{
@@ -203,6 +204,7 @@ func (t *turn) startRestart(p *plan, i int, a isa.Restart) {
 		t.extend(p, s.drain)
 	}
 	s.term = t.term
+	s.Waiting = "the instance to be ready again"
 	t.emit(Reboot{Plan: p.ID, Step: s.Step.ID, Ref: s.Old, Mode: a.Mode, Deadline: deadline})
 	t.set(stepTimer(p.ID, s.Step.ID, timerDeadline), deadline)
 }

@@ -218,6 +218,7 @@ func (t *turn) giveBack(p *plan, i int) {
 		if restore && s.drain == i && s.State == StepRunning && p.Phase == Compensating {
 			s.State = StepConfirmed
 			s.Ended = t.now
+			s.Waiting = ""
 		}
 	}
 }

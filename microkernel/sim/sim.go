@@ -1,0 +1,203 @@
+package sim
+
+import (
+	"container/heap"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"github.com/sluicemesh/sluice/microkernel"
+)
+
+// Options says how a run goes.
+type Options struct {
+	Events int       // kernel events before the world becomes fair; 0 = 500
+	Trace  io.Writer // where every event and effect is printed, nil = nowhere
+}
+
+// Violation is an invariant that a run broke.
+type Violation struct {
+	Seed      uint64 `json:"seed"`
+	Invariant string `json:"invariant"`
+	Event     int    `json:"event"` // number of the kernel event after which it was seen
+}
+
+// Result is what came of one seed.
+type Result struct {
+	Seed       uint64
+	Events     int
+	Violations []Violation
+	Counts     Counts
+}
+
+// Run runs one seed to its end, or to the first violation.
+func Run(seed uint64, o Options) Result {
+	if o.Events == 0 {
+		o.Events = 500
+	}
+	r := newRun(seed, o)
+	r.play()
+	return Result{Seed: seed, Events: r.events, Violations: r.violations, Counts: r.counts}
+}
+
+// run is one seed under way.
+type run struct {
+	seed       uint64
+	options    Options
+	rng        *rand.Rand
+	world      *world
+	state      microkernel.State
+	disk       disk
+	queue      deliveries
+	order      int // of deliveries at one instant
+	process    int // incarnation of the control plane; deliveries to a former one are lost
+	term       uint64
+	timers     map[microkernel.TimerID]int // the delivery that stands for each timer
+	effects    []microkernel.Effect        // ordered and not yet performed; the driver is single-threaded
+	events     int
+	crashes    int
+	calm       int // events since the last crash
+	violations []Violation
+	counts     Counts
+	people     people
+}
+
+// delivery is something that will happen.
+type delivery struct {
+	at      microkernel.Instant
+	order   int
+	process int // 0 = the world's own, survives crashes
+	timer   *microkernel.TimerID
+	do      func()
+}
+
+// deliveries is a heap by instant, then by order.
+type deliveries []delivery
+
+// Len implements heap.Interface.
+func (d deliveries) Len() int { return len(d) }
+
+// Less implements heap.Interface.
+func (d deliveries) Less(i, k int) bool {
+	if d[i].at != d[k].at {
+		return d[i].at < d[k].at
+	}
+	return d[i].order < d[k].order
+}
+
+// Swap implements heap.Interface.
+func (d deliveries) Swap(i, k int) { d[i], d[k] = d[k], d[i] }
+
+// Push implements heap.Interface.
+func (d *deliveries) Push(x any) { *d = append(*d, x.(delivery)) }
+
+// Pop implements heap.Interface.
+func (d *deliveries) Pop() any {
+	last := (*d)[len(*d)-1]
+	*d = (*d)[:len(*d)-1]
+	return last
+}
+
+func newRun(seed uint64, o Options) *run {
+	rng := rand.New(rand.NewPCG(seed, 0x51_0ce))
+	r := &run{seed: seed, options: o, rng: rng, process: 1, counts: newCounts()}
+	r.world = newWorld(rng, &r.counts)
+	r.state = microkernel.New(policy(rng))
+	r.disk.policy = r.state.Policy()
+	r.timers = map[microkernel.TimerID]int{}
+	return r
+}
+
+// policy is the default with smaller limits, so that a short run reaches them.
+func policy(rng *rand.Rand) microkernel.Policy {
+	p := microkernel.DefaultPolicy()
+	if rng.IntN(20) == 0 {
+		p.Mode = microkernel.Propose
+	}
+	if rng.IntN(40) == 0 {
+		p.Mode = microkernel.Observe
+	}
+	p.AgentServices10m, p.AgentServices60m = 5, 8
+	p.FleetServices10m = 8 + rng.IntN(8)
+	p.HeldTTL = 10 * time.Minute
+	return p
+}
+
+// play runs the unfair part, then the fair one, then looks at what is left.
+func (r *run) play() {
+	r.lead()
+	r.schedulePeople()
+	for r.events < r.options.Events && len(r.violations) == 0 && r.next() {
+	}
+	r.world.fair = true
+	r.becomeFair()
+	for step := 0; len(r.violations) == 0 && !r.settled(); step++ {
+		if step > 20_000 || !r.next() {
+			r.violate(fmt.Sprintf("I5: plans do not end under a fair schedule: %s", r.openPlans()))
+			return
+		}
+	}
+	if len(r.violations) == 0 {
+		r.checkEnd()
+	}
+	r.countPlans()
+}
+
+// next makes the next thing happen; false if nothing ever will.
+func (r *run) next() bool {
+	for len(r.queue) > 0 {
+		d := heap.Pop(&r.queue).(delivery)
+		if d.process != 0 && d.process != r.process {
+			continue
+		}
+		if d.timer != nil {
+			if r.timers[*d.timer] != d.order {
+				continue
+			}
+			delete(r.timers, *d.timer)
+		}
+		r.world.now = max(r.world.now, d.at)
+		d.do()
+		return true
+	}
+	return false
+}
+
+// after schedules something of the world.
+func (r *run) after(wait time.Duration, do func()) {
+	r.push(delivery{at: r.world.now.Add(wait), do: do})
+}
+
+// answer schedules something that ends with this process of the control plane.
+func (r *run) answer(wait time.Duration, do func()) {
+	r.push(delivery{at: r.world.now.Add(wait), process: r.process, do: do})
+}
+
+func (r *run) push(d delivery) int {
+	r.order++
+	d.order = r.order
+	heap.Push(&r.queue, d)
+	return d.order
+}
+
+// violate notes a broken invariant and ends the run.
+func (r *run) violate(what string) {
+	r.violations = append(r.violations, Violation{Seed: r.seed, Invariant: what, Event: r.events})
+	r.trace("VIOLATION %s", what)
+}
+
+func (r *run) trace(format string, args ...any) {
+	if r.options.Trace != nil {
+		fmt.Fprintf(r.options.Trace, "%10.3fs %4d ", time.Duration(r.world.now).Seconds(), r.events)
+		fmt.Fprintf(r.options.Trace, format+"\n", args...)
+	}
+}
+
+// chance is true once in n times, as long as the world is unfair.
+func (r *run) chance(n int) bool { return !r.world.fair && r.rng.IntN(n) == 0 }
+
+// millis is a random duration from least to most milliseconds.
+func (r *run) millis(least, most int) time.Duration {
+	return time.Duration(least+r.rng.IntN(most-least+1)) * time.Millisecond
+}
