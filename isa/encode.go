@@ -294,7 +294,7 @@ func (d *decoder) trustedStep(root *Node) Step {
 }
 
 func unmarshal(src []byte, read func(*decoder, *Node)) error {
-	root, fault := jsonTree(src, len(src)+1)
+	root, fault := jsonTree(src)
 	if fault != nil {
 		return *fault
 	}

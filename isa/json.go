@@ -14,7 +14,7 @@ func ParseJSON(src []byte) (Program, Positions, []Fault) {
 	if faults := tooLarge(src); faults != nil {
 		return Program{}, nil, faults
 	}
-	root, fault := jsonTree(src, maxNodes)
+	root, fault := jsonTree(src)
 	if fault != nil {
 		return Program{}, nil, []Fault{*fault}
 	}
@@ -22,8 +22,8 @@ func ParseJSON(src []byte) (Program, Positions, []Fault) {
 }
 
 // jsonTree reads one JSON value that fills src.
-func jsonTree(src []byte, nodes int) (root Node, fault *Fault) {
-	p := jsonParser{src: src, line: 1, nodes: nodes}
+func jsonTree(src []byte) (root Node, fault *Fault) {
+	p := jsonParser{src: src, line: 1}
 	if !p.value(&root, 1) {
 		return Node{}, p.fault
 	}
@@ -42,7 +42,6 @@ type jsonParser struct {
 	pos       int
 	line      int32
 	lineStart int
-	nodes     int // that may still be read
 	fault     *Fault
 }
 
@@ -90,9 +89,6 @@ func (p *jsonParser) next(c byte) bool {
 func (p *jsonParser) value(n *Node, depth int) bool {
 	p.space()
 	n.At = p.at()
-	if p.nodes--; p.nodes < 0 {
-		return p.fail(CodeTooLarge, "too many values in one source", fmt.Sprintf("at most %d; split the plan", maxNodes))
-	}
 	if depth > MaxDepth {
 		return p.fail(CodeTooLarge, "nested too deep", fmt.Sprintf("at most %d levels", MaxDepth))
 	}
@@ -152,6 +148,9 @@ func (p *jsonParser) object(n *Node, depth int) bool {
 			return false
 		}
 		n.Kids = append(n.Kids, kid)
+		if len(n.Kids) > maxFields {
+			return p.fail(CodeTooLarge, "too many fields in one object", "an object has at most 10 fields")
+		}
 		if p.next('}') {
 			return true
 		}

@@ -79,9 +79,11 @@ func (n *Node) field(name string) *Node {
 }
 
 const (
-	// maxNodes bounds the values of one source, so that refusing a hostile one costs
-	// less than 1 MiB.
-	maxNodes = 4096
+	// maxNodes bounds the values of one source. They are counted before anything is
+	// allocated, so that refusing a hostile source costs nothing.
+	maxNodes = 8192
+	// maxFields bounds the fields of one object; none has so many.
+	maxFields = 64
 	// maxFaults bounds what is reported of one source or program.
 	maxFaults = 100
 	// maxQuoted bounds how much of a source is repeated in one error.
@@ -106,10 +108,33 @@ func tooLarge(src []byte) []Fault {
 	case compressed(src):
 		fault.Reason = "source is compressed; it is not expanded, since its true size is unknown"
 		fault.Remedy = "send the plan as it is"
+	case crowded(src):
+		fault.Reason = "too many values in one source"
+		fault.Remedy = fmt.Sprintf("at most about %d; split the plan", maxNodes)
 	default:
 		return nil
 	}
 	return []Fault{fault}
+}
+
+// crowded estimates, without parsing, whether src has more than maxNodes values: it counts
+// words and the marks that stand between values in any spelling.
+func crowded(src []byte) bool {
+	count, blank := 0, true
+	for _, c := range src {
+		switch c {
+		case ' ', '\t', '\n', '\r':
+			blank = true
+			continue
+		case ',', ':', '[', '{':
+			count++
+		}
+		if blank {
+			count++
+		}
+		blank = false
+	}
+	return count > maxNodes
 }
 
 // compressed recognises gzip, zip, zstd, bzip2 and xz by their first bytes.

@@ -12,7 +12,7 @@ func ParseText(src []byte) (Program, Positions, []Fault) {
 	if faults := tooLarge(src); faults != nil {
 		return Program{}, nil, faults
 	}
-	t := textParser{nodes: maxNodes}
+	var t textParser
 	t.read(string(src))
 	program, positions, faults := ParseNode(t.root())
 	faults = append(t.faults, faults...)
@@ -29,7 +29,6 @@ type textParser struct {
 	steps  []Node
 	verify []Node
 	faults []Fault
-	nodes  int // that may still be made
 	line   line
 	path   string // of the step that the line is about
 }
@@ -72,16 +71,12 @@ func (t *textParser) fault(at Position, code Code, reason, remedy string) {
 	}
 }
 
-// node makes a node unless there are too many already, which is one fault.
-func (t *textParser) node(kind NodeKind, name, text string, at Position) Node {
-	if t.nodes--; t.nodes == -1 {
-		t.fault(at, CodeTooLarge, "too many values in one source", "split the plan")
-	}
+func node(kind NodeKind, name, text string, at Position) Node {
 	return Node{Kind: kind, At: at, NameAt: at, Name: name, Text: text}
 }
 
 func (t *textParser) read(src string) {
-	for number := int32(1); src != "" && t.nodes >= 0; number++ {
+	for number := int32(1); src != ""; number++ {
 		var text string
 		text, src, _ = strings.Cut(src, "\n")
 		t.line = line{text: text, number: number}
@@ -120,16 +115,16 @@ func (t *textParser) plan(at Position) {
 	t.titled = true
 	t.header.At = at
 	if id, idAt := t.line.next(); id != "" {
-		t.header.Kids = append(t.header.Kids, t.node(String, "id", id, idAt))
+		t.header.Kids = append(t.header.Kids, node(String, "id", id, idAt))
 	}
 	t.operands(&t.header, []operand{{word: "epoch", field: "epoch"}, {word: "deadline", field: "deadline"}})
 }
 
 func (t *textParser) check(at Position) {
 	t.path = itemPath("verify", len(t.verify))
-	check := t.node(Object, "", "", at)
+	check := node(Object, "", "", at)
 	if service, serviceAt := t.line.next(); service != "" {
-		check.Kids = append(check.Kids, t.node(String, "service", service, serviceAt))
+		check.Kids = append(check.Kids, node(String, "service", service, serviceAt))
 	}
 	t.operands(&check, []operand{{word: "for", field: "for"}})
 	t.verify = append(t.verify, check)
@@ -139,15 +134,15 @@ func (t *textParser) check(at Position) {
 // that its other operands are judged too.
 func (t *textParser) step(id string, at Position) {
 	t.path = itemPath("steps", len(t.steps))
-	step := t.node(Object, "", "", at)
-	step.Kids = append(step.Kids, t.node(String, "id", id, at))
+	step := node(Object, "", "", at)
+	step.Kids = append(step.Kids, node(String, "id", id, at))
 	word, wordAt := t.line.next()
 	form := formOf(word)
 	if form == nil {
 		t.fault(wordAt, CodeDecode, quote(word)+" is no action", "one of "+strings.Join(formWords(), ", "))
 		return
 	}
-	action := t.node(Object, string(form.kind), "", wordAt)
+	action := node(Object, string(form.kind), "", wordAt)
 	t.first(&action, form)
 	after := t.operands(&action, form.operands)
 	if after != nil {
@@ -165,7 +160,7 @@ func (t *textParser) first(action *Node, form *form) {
 	case form.first == "target":
 		action.Kids = append(action.Kids, t.target(word, at))
 	default:
-		action.Kids = append(action.Kids, t.node(String, form.first, word, at))
+		action.Kids = append(action.Kids, node(String, form.first, word, at))
 	}
 }
 
@@ -174,7 +169,7 @@ func (t *textParser) operands(n *Node, known []operand) *Node {
 	var after *Node
 	for {
 		word, at := t.line.next()
-		if word == "" || t.nodes < 0 {
+		if word == "" {
 			return after
 		}
 		if word == "after" && n.Name != "" {
@@ -193,25 +188,24 @@ func (t *textParser) operands(n *Node, known []operand) *Node {
 
 func (t *textParser) after(at Position) Node {
 	word, wordAt := t.line.next()
-	list := t.node(List, "after", "", wordAt)
+	list := node(List, "after", "", wordAt)
 	list.NameAt = at
-	list.Kids = t.items(word, wordAt)
+	list.Kids = items(word, wordAt)
 	return list
 }
 
 // items splits "a,b,c".
-func (t *textParser) items(word string, at Position) []Node {
+func items(word string, at Position) []Node {
 	var out []Node
-	for t.nodes >= 0 {
+	for {
 		item, rest, more := strings.Cut(word, ",")
-		out = append(out, t.node(String, "", item, at))
+		out = append(out, node(String, "", item, at))
 		if !more {
 			return out
 		}
 		at.Column += int32(len(item)) + 1
 		word = rest
 	}
-	return out
 }
 
 // operand reads one operand that begins with word.
@@ -224,13 +218,13 @@ func (t *textParser) operand(known []operand, word string, at Position) (Node, b
 				t.fault(at, CodeDecode, quote(word)+" without a value", "write "+word+" VALUE")
 				return Node{}, false
 			}
-			kid := t.node(o.kind(), o.field, value, valueAt)
+			kid := node(o.kind(), o.field, value, valueAt)
 			kid.NameAt = at
 			return kid, true
 		case o.suffix != "" && len(word) > len(o.suffix) && strings.HasSuffix(word, o.suffix):
-			return t.node(Number, o.field, strings.TrimSuffix(word, o.suffix), at), true
+			return node(Number, o.field, strings.TrimSuffix(word, o.suffix), at), true
 		case slices.Contains(o.flags, word):
-			return t.node(String, o.field, word, at), true
+			return node(String, o.field, word, at), true
 		}
 	}
 	t.fault(at, CodeDecode, quote(word)+" is not expected here", operandRemedy(known))
@@ -239,15 +233,15 @@ func (t *textParser) operand(known []operand, word string, at Position) (Node, b
 
 // target splits a target into its fields.
 func (t *textParser) target(word string, at Position) Node {
-	n := t.node(Object, "target", "", at)
+	n := node(Object, "target", "", at)
 	if group, ok := strings.CutPrefix(word, "["); ok {
 		group, closed := strings.CutSuffix(group, "]")
 		if !closed {
 			t.fault(at, CodeDecode, "the group "+quote(word)+" is not closed", "write [shop/a,shop/b] without blanks")
 		}
-		list := t.node(List, "group", "", at)
+		list := node(List, "group", "", at)
 		if group != "" {
-			list.Kids = t.items(group, Position{at.Line, at.Column + 1})
+			list.Kids = items(group, Position{at.Line, at.Column + 1})
 		}
 		n.Kids = append(n.Kids, list)
 		return n
@@ -256,7 +250,7 @@ func (t *textParser) target(word string, at Position) Node {
 	if cut < 0 {
 		cut = len(word)
 	}
-	n.Kids = append(n.Kids, t.node(String, "service", word[:cut], at))
+	n.Kids = append(n.Kids, node(String, "service", word[:cut], at))
 	at.Column += int32(cut)
 	t.narrow(&n, word[cut:], at)
 	return n
@@ -269,9 +263,9 @@ func (t *textParser) narrow(n *Node, word string, at Position) {
 		if !closed {
 			t.fault(at, CodeDecode, "the subset "+quote(word)+" is not closed", "write {zone=a} or {version=v2} without blanks")
 		}
-		for _, item := range t.items(subset, Position{at.Line, at.Column + 1}) {
+		for _, item := range items(subset, Position{at.Line, at.Column + 1}) {
 			key, value, _ := strings.Cut(item.Text, "=")
-			n.Kids = append(n.Kids, t.node(String, key, value, item.At))
+			n.Kids = append(n.Kids, node(String, key, value, item.At))
 		}
 		at.Column += int32(len(word) - len(rest))
 		word = rest
@@ -279,13 +273,13 @@ func (t *textParser) narrow(n *Node, word string, at Position) {
 	switch {
 	case word == "":
 	case word[0] == '#':
-		n.Kids = append(n.Kids, t.node(String, "instance", word[1:], at))
+		n.Kids = append(n.Kids, node(String, "instance", word[1:], at))
 	case strings.HasPrefix(word, "@[") && strings.HasSuffix(word, "]"):
-		list := t.node(List, "uids", "", at)
-		list.Kids = t.items(word[2:len(word)-1], Position{at.Line, at.Column + 2})
+		list := node(List, "uids", "", at)
+		list.Kids = items(word[2:len(word)-1], Position{at.Line, at.Column + 2})
 		n.Kids = append(n.Kids, list)
 	case word[0] == '@':
-		n.Kids = append(n.Kids, t.node(String, "uid", word[1:], at))
+		n.Kids = append(n.Kids, node(String, "uid", word[1:], at))
 	default:
 		t.fault(at, CodeDecode, quote(word)+" does not belong to a target", "write NAMESPACE/NAME, #INSTANCE, @UID or {zone=...}")
 	}

@@ -46,6 +46,9 @@ func (c *checker) exists(i int) bool {
 	before := len(c.found)
 	if t, ok := TargetOf(c.p.Steps[i].Action); ok {
 		for _, service := range members(&t) {
+			if c.limits.guard(service, false) != "" {
+				return false // refused already; whether it exists is not for the asker to learn
+			}
 			c.present(i, "target", service)
 		}
 		if len(c.found) == before && narrowed(t) {

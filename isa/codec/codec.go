@@ -72,7 +72,7 @@ func Encode(p isa.Program, format Format) ([]byte, error) {
 }
 
 // maxNodes bounds the values of one source; isa has the same bound.
-const maxNodes = 4096
+const maxNodes = 8192
 
 // refuse is the answer to a source that cannot be read at all.
 func refuse(code isa.Code, line int, reason, remedy string) (isa.Program, isa.Positions, []isa.Fault) {

@@ -54,7 +54,7 @@ func heavy(src []byte) bool {
 				values++
 			}
 		}
-		if values > 2*maxNodes || depth > maxFlow {
+		if values > maxNodes*3/2 || depth > maxFlow {
 			return true
 		}
 	}
