@@ -43,8 +43,9 @@ export async function call(method, request = {}) {
   } catch {
     throw new Failure("network", "the control plane does not answer");
   }
-  const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Failure(body.code || "http " + response.status, body.message || response.statusText);
+  const body = await response.json().catch(() => null);
+  if (!response.ok) throw new Failure(body?.code || "http " + response.status, body?.message || `answer ${response.status} ${response.statusText}`);
+  if (body === null || typeof body !== "object") throw new Failure("malformed", "the answer is not JSON");
   return body;
 }
 
@@ -104,7 +105,7 @@ export function show(element, signature, build) {
   const focused = element.contains(document.activeElement) && document.activeElement.dataset.key;
   const open = [...element.querySelectorAll("details[open]")].map((d) => d.dataset.key);
   const scroll = [...element.querySelectorAll("[data-scroll]")].map((e) => e.scrollTop);
-  element.replaceChildren(...[build()].flat());
+  element.replaceChildren(...[build()].flat().filter((c) => c !== null && c !== undefined && c !== false));
   element.querySelectorAll("details").forEach((d) => { d.open = open.includes(d.dataset.key); });
   element.querySelectorAll("[data-scroll]").forEach((e, i) => { e.scrollTop = scroll[i] || 0; });
   if (focused) element.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();

@@ -84,9 +84,10 @@ export class Graph {
     const { width, height } = box;
     const node = {
       group: s("g", { class: "node", transform: `translate(${x} ${y})`, tabindex: 0, role: "button" }),
-      label: s("text", { x: 14, y: 20, class: "name" }),
-      figures: s("text", { x: 14, y: 39, class: "figures" }),
-      tag: s("text", { x: width - 9, y: 20, class: "tag", "text-anchor": "end" }),
+      label: s("text", { x: 13, y: 21, class: "name" }),
+      figures: s("text", { x: 13, y: 39, class: "figures" }),
+      badge: s("rect", { y: -9, height: 17, rx: 8.5, class: "badge" }),
+      tag: s("text", { y: 3.5, class: "tag", "text-anchor": "middle" }),
       title: s("title"),
     };
     node.group.append(node.title,
@@ -94,7 +95,7 @@ export class Graph {
       s("rect", { width, height, rx: 8, class: "body" }),
       s("rect", { width, height, rx: 8, class: "veil" }),
       s("path", { d: `M5 ${height} h-0 a5 5 0 0 1 -5 -5 v${10 - height} a5 5 0 0 1 5 -5 z`, class: "stripe" }),
-      node.label, node.figures, node.tag);
+      node.label, node.figures, node.badge, node.tag);
     node.group.addEventListener("click", () => this.moved || this.select(name));
     node.group.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" && event.key !== " ") return;
@@ -118,7 +119,12 @@ export class Graph {
     const figures = outside ? "outside the mesh"
       : `${rate(service.rate)}  ${millis(service.p99Seconds)}` + (service.errorShare ? `  ${percent(service.errorShare)} err` : "");
     text(node.figures, figures);
-    text(node.tag, drained ? "drained" : trouble ? `${ready}/${instances.length} ready` : health === "symptom" ? "symptom" : "");
+    const tag = drained ? "drained" : trouble ? `${ready}/${instances.length} ready` : health === "symptom" ? "symptom" : "";
+    const wide = tag ? tag.length * 6.4 + 14 : 0;
+    text(node.tag, tag);
+    set(node.tag, "x", String(box.width - 8 - wide / 2));
+    set(node.badge, "x", String(box.width - 8 - wide));
+    set(node.badge, "width", String(wide));
     const words = outside ? `${name}, outside the mesh` : [name, drained ? "drained" : health,
       `${rate(service.rate)}, errors ${percent(service.errorShare)}, p99 ${millis(service.p99Seconds)}`,
       `${ready} of ${instances.length} ready`, restart && "in the plan's restart set"].filter(Boolean).join(", ");
@@ -218,7 +224,7 @@ function curve(a, b) {
   return `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`;
 }
 
-const short = (name) => (name.length > 22 ? name.slice(0, 12) + "…" + name.slice(-9) : name);
+const short = (name) => (name.length > 19 ? name.slice(0, 11) + "…" + name.slice(-7) : name);
 
 function commonNamespace(names) {
   const spaces = new Set(names.map((n) => n.split("/")[0]));

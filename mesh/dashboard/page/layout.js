@@ -1,7 +1,7 @@
 // Where services stand: layers from callers (left) to callees (right). Pure: names and
 // edges in, coordinates out; the same input gives the same picture.
 
-export const box = { width: 178, height: 52, columnGap: 74, rowGap: 18 };
+export const box = { width: 158, height: 50, columnGap: 52, rowGap: 22 };
 
 // layout returns {nodes: Map name -> {x, y, layer}, width, height}.
 export function layout(names, edges) {

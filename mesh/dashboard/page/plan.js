@@ -49,7 +49,7 @@ export function planPanel(plan, now, missing) {
     faults(plan),
     (plan.steps || []).length ? h("ol", { class: "steps", "aria-label": "Steps, from the proposal on the left to now on the right" },
       plan.steps.map((step) => row(step, plan, start, end, span))) : null,
-    (plan.steps || []).length ? axis(span) : null,
+    (plan.steps || []).some((step) => step.started) ? axis(span) : null,
     harm(plan),
     sets(plan),
     plan.program ? h("details", { class: "program", "data-key": "program" }, h("summary", { "data-key": "program-summary" }, "Program that runs"), h("pre", { tabindex: 0, "data-scroll": true }, plan.program)) : null,
@@ -79,7 +79,7 @@ function row(step, plan, start, end, span) {
   const from = step.started ? Date.parse(step.started) : null;
   const to = step.ended ? Date.parse(step.ended) : from === null ? null : end;
   const at = (t) => Math.min(100, Math.max(0, ((t - start) / span) * 100));
-  const bar = h("div", { class: "track", "aria-hidden": true });
+  const bar = h("div", { class: "track", "aria-hidden": "true" });
   if (from !== null) {
     const fill = h("div", { class: "bar " + step.action + " " + step.state });
     fill.style.left = at(from) + "%";
@@ -98,7 +98,7 @@ function row(step, plan, start, end, span) {
       h("span", { class: "action" }, label[step.action] || step.action),
       h("span", { class: "target" }, step.target || ""),
       h("span", { class: "took" }, took)),
-    bar,
+    from === null ? null : bar,
     gate(step));
 }
 
@@ -120,7 +120,7 @@ function gate(step) {
 const fact = (name, value, met) => h("span", { class: "fact " + (met ? "met" : "open") }, name + " ", h("b", {}, value));
 
 function axis(span) {
-  const line = h("div", { class: "axis", "aria-hidden": true });
+  const line = h("div", { class: "axis", "aria-hidden": "true" });
   for (const part of [0, 0.25, 0.5, 0.75, 1]) line.append(h("span", {}, part === 0 ? "0 s" : seconds(span * part)));
   return line;
 }
@@ -143,7 +143,7 @@ export function planList(plans, shown) {
   return h("div", { class: "scroll", "data-scroll": true, tabindex: 0, role: "region", "aria-label": "List of plans" }, h("table", {},
     h("thead", {}, h("tr", {}, ["Plan", "Phase", "Proposer", "Restarts", "Took"].map((t) => h("th", { scope: "col" }, t)))),
     h("tbody", {}, plans.map((p) => h("tr", { class: p.id === shown ? "shown" : "" },
-      h("td", {}, h("a", { href: "#plan=" + p.id, "data-key": "plan-" + p.id, "aria-current": p.id === shown ? "true" : null }, p.id)),
+      h("td", { class: "id" }, h("a", { href: "#plan=" + p.id, "data-key": "plan-" + p.id, "aria-current": p.id === shown ? "true" : null }, p.id)),
       h("td", {}, chip(p.phase)),
       h("td", {}, p.proposer || "–"),
       h("td", {}, (p.restartSet || []).join(", ") || "–"),
