@@ -144,9 +144,9 @@ func (b *builder) inbound() {
 	}
 	protocol := ProtocolOf(b.scene.World, p.Service)
 	b.add(ClusterType, AppCluster, appCluster(p.App, protocol))
-	b.add(ListenerType, inName, inListener(p.Inbound, protocol, b.scene.Cuts[p.Node]))
+	b.add(ListenerType, InboundListener, inListener(p.Inbound, protocol, b.scene.Cuts[p.Node]))
 	if protocol != mesh.TCP {
-		b.add(RouteType, inName, inRoutes())
+		b.add(RouteType, InboundListener, inRoutes())
 	}
 }
 
@@ -195,4 +195,24 @@ func Concerns(key mesh.OverlayKey, proxy *mesh.Proxy) bool {
 		}
 	}
 	return false
+}
+
+// maxCuts bounds the search of CutsOf.
+const maxCuts = 256
+
+// CutsOf returns how often the inbound listener of a proxy was replaced to end streams,
+// if version is the version that it has: a control plane that starts must not replace it
+// again for having forgotten.
+func CutsOf(world *mesh.World, node, version string) (uint64, bool) {
+	proxy := FindProxy(world, node)
+	if proxy == nil || !proxy.Inbound.IsValid() {
+		return 0, false
+	}
+	protocol := ProtocolOf(world, proxy.Service)
+	for cuts := range uint64(maxCuts) {
+		if resource(InboundListener, inListener(proxy.Inbound, protocol, cuts)).Version == version {
+			return cuts, true
+		}
+	}
+	return 0, false
 }

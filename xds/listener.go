@@ -56,17 +56,17 @@ func outListener(out mesh.Outbound, protocol mesh.Protocol) *listenerv3.Listener
 // so that Envoy ends what still runs over the old one after its drain time: nothing
 // else ends an open stream.
 func inListener(address netip.AddrPort, protocol mesh.Protocol, cut uint64) *listenerv3.Listener {
-	prefix := inName
+	prefix := InboundListener
 	if cut > 0 {
 		prefix += "_cut" + strconv.FormatUint(cut, 10)
 	}
 	if protocol == mesh.TCP {
-		return listener(inName, address, corev3.TrafficDirection_INBOUND,
+		return listener(InboundListener, address, corev3.TrafficDirection_INBOUND,
 			network(tcpFilter, tcpProxy(prefix, AppCluster, appRetries)))
 	}
-	manager := connectionManager(prefix, inName)
+	manager := connectionManager(prefix, InboundListener)
 	manager.StreamIdleTimeout = durationpb.New(0) // the caller's side has the deadline
-	return listener(inName, address, corev3.TrafficDirection_INBOUND, network(hcmFilter, manager))
+	return listener(InboundListener, address, corev3.TrafficDirection_INBOUND, network(hcmFilter, manager))
 }
 
 // parkListener is where a proxy's own held requests ask again and again.

@@ -13,12 +13,12 @@ const (
 
 // Names of what every proxy has.
 const (
-	AppCluster = "app" // a sidecar's own application
-	Overlays   = "ov"  // the runtime resource with all overlay keys
-	LogName    = "sluice"
-	inName     = "in"
-	parkName   = "park"
-	xdsCluster = "sluice_xds" // of the bootstrap (mesh/envoy.Cluster)
+	AppCluster      = "app" // a sidecar's own application
+	InboundListener = "in"
+	Overlays        = "ov" // the runtime resource with all overlay keys
+	LogName         = "sluice"
+	parkName        = "park"
+	xdsCluster      = "sluice_xds" // of the bootstrap (mesh/envoy.Cluster)
 
 	generationKey = "sl.gen"
 	twinSuffix    = "~o"

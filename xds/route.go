@@ -39,7 +39,7 @@ func outRoutes(out mesh.Outbound) *routev3.RouteConfiguration {
 
 // inRoutes sends everything to the application.
 func inRoutes() *routev3.RouteConfiguration {
-	return routes(inName, &routev3.Route{
+	return routes(InboundListener, &routev3.Route{
 		Name:                   "app",
 		Match:                  everything(),
 		Action:                 forward(AppCluster, 0, appRetry()),

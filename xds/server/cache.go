@@ -56,10 +56,31 @@ func (c *configCache) CreateDeltaWatch(req *cache.DeltaRequest, sub cache.Subscr
 	if str == nil || n.live != str {
 		return nil, status.Errorf(codes.Aborted, "node %q has a newer stream", n.id)
 	}
+	s.adoptCuts(n, str, req)
 	w := &watch{typ: typ, stream: str, req: req, sub: sub, out: out}
 	n.watches[typ] = w
 	s.respond(n, w)
 	return func() { s.cancelWatch(n, w) }, nil
+}
+
+// adoptCuts learns from a proxy that reconnects how often its inbound listener was
+// replaced by a control plane before this one. To replace it again would cut what runs.
+func (s *Server) adoptCuts(n *node, str *stream, req *cache.DeltaRequest) {
+	version, has := req.GetInitialResourceVersions()[xds.InboundListener]
+	if !has || xds.TypeURL(req.GetTypeUrl()) != xds.ListenerType || str.answered[xds.ListenerType] {
+		return
+	}
+	cuts, known := xds.CutsOf(s.world, n.id, version)
+	if !known || cuts == s.cuts[n.id] {
+		return
+	}
+	s.cuts[n.id] = cuts
+	if err := s.rebuild(); err != nil {
+		s.log.Error("resources are faulty, proxies keep what they have", "error", err)
+		return
+	}
+	// At once, before the answer to this request: the listener refers to nothing new.
+	s.offer(n, xds.ListenerType, n.target.Of(xds.ListenerType))
 }
 
 func (s *Server) cancelWatch(n *node, w *watch) {
