@@ -211,7 +211,7 @@ func (k *Kernel) prove(e microkernel.Prove) func(context.Context) event {
 	return func(ctx context.Context) event {
 		pictures := pictures{now: k.cfg.Now}
 		err := k.cfg.Traffic.Prove(ctx, e.Key, uint64(e.Generation), func(proof mesh.Proof) {
-			if !pictures.news(proof) {
+			if !pictures.news(proof, k.confirmed(e.Plan, e.Step)) {
 				return
 			}
 			k.send(ctx, request{
@@ -228,8 +228,17 @@ func (k *Kernel) prove(e microkernel.Prove) func(context.Context) event {
 	}
 }
 
-// pictures thins out proofs: equal ones, and more often than needed those that cannot
-// open a gate because something is still in flight, after another of that kind.
+// confirmed reports whether a step of a plan is confirmed.
+func (k *Kernel) confirmed(plan microkernel.PlanID, step isa.StepID) bool {
+	record, _ := k.snapshot().Record(plan)
+	return slices.ContainsFunc(record.Steps, func(s microkernel.StepRecord) bool {
+		return s.Step.ID == step && s.State == microkernel.StepConfirmed
+	})
+}
+
+// pictures thins out proofs: equal ones; those that say no more than that an open gate
+// has been quiet for longer; and, more often than needed, those that cannot open a gate
+// because something is still in flight, after another of that kind.
 type pictures struct {
 	now  func() time.Time
 	last mesh.Proof
@@ -240,9 +249,14 @@ type pictures struct {
 // busyInterval is how often a target that is not empty is reported.
 const busyInterval = 200 * time.Millisecond
 
-func (p *pictures) news(proof mesh.Proof) bool {
+func (p *pictures) news(proof mesh.Proof, open bool) bool {
 	now := p.now()
 	if p.some && proof == p.last {
+		return false
+	}
+	quieter := p.last
+	quieter.Quiet = proof.Quiet
+	if p.some && open && proof == quieter && proof.Quiet >= p.last.Quiet {
 		return false
 	}
 	if p.some && busy(&proof) && busy(&p.last) && proof.Lapsed == p.last.Lapsed && now.Sub(p.at) < busyInterval {
