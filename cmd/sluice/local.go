@@ -31,7 +31,8 @@ func newLocalCommand() *cobra.Command {
 		Long: `Runs the services of a mesh file (docs/mesh-file.md) as plain processes on loopback,
 each behind a real Envoy, with sluiced and the agents. No privileges are needed.`,
 	}
-	root.PersistentFlags().StringVar(&l.state, "state", "", "state directory (up: ~/.local/state/sluice/NAME of the file; else: of the mesh that is up)")
+	root.PersistentFlags().StringVar(&l.state, "state", "",
+		"state directory (up: ~/.local/state/sluice/NAME of the file; else: of the mesh that is up)")
 	root.AddCommand(l.upCommand(), l.downCommand(), l.psCommand(), l.logsCommand(), l.killCommand())
 	return root
 }

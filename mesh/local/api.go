@@ -50,7 +50,7 @@ func (d *controlDoor) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if d.server.Shutdown(ctx) != nil {
-		d.server.Close()
+		_ = d.server.Close() // what is still under way is cut
 	}
 }
 
@@ -128,7 +128,8 @@ func (s *supervisor) postRestart(r *http.Request) (any, error) {
 	switch order.Mode {
 	case "", "in-place", "rolling":
 	default:
-		return nil, refused(http.StatusBadRequest, "mode %s: a local process can only be restarted in place", quote(order.Mode))
+		return nil, refused(http.StatusBadRequest, "mode %s: a local process can only be restarted in place",
+			quote(order.Mode))
 	}
 	grace := DefaultGrace
 	if spec := s.options.File.Find(order.Service); spec != nil {

@@ -102,7 +102,8 @@ func (s *supervisor) start(a *app) error {
 	o.Incarnation, o.Restarts = incarnation, a.restarts
 	p, err := s.nursery.spawn(o)
 	if err != nil {
-		return &Error{Code: exitFailed, Reason: "start " + a.child, Err: err, Remedy: "see command and dir of " + string(a.spec.Name)}
+		return &Error{Code: exitFailed, Reason: "start " + a.child, Err: err,
+			Remedy: "see command and dir of " + string(a.spec.Name)}
 	}
 	s.log.Info("application started", "child", a.child, "pid", p.PID, "incarnation", incarnation)
 	s.begin(a, p)

@@ -82,7 +82,8 @@ func (s *supervisor) startEnvoys() error {
 	defer cancel()
 	for _, d := range envoys {
 		if !s.live(ctx, d) && s.ctx.Err() == nil {
-			return failed("see the logs of "+d.name+" and "+controlChild, "%s was not live within %s; the last lines of its log:\n%s\n",
+			return failed("see the logs of "+d.name+" and "+controlChild,
+				"%s was not live within %s; the last lines of its log:\n%s\n",
 				d.name, envoyLimit, s.lastLines(d))
 		}
 		s.markReady(d)
@@ -207,7 +208,8 @@ func (s *supervisor) startApp(ctx context.Context, a *app) error {
 	err := s.awaitReady(ctx, a, 1)
 	var why *RefusedError
 	if errors.As(err, &why) {
-		return &Error{Code: exitFailed, Reason: strings.TrimSuffix(why.Reason, "\n") + "\n", Remedy: "see command, ready and startup of " + string(a.spec.Name)}
+		return &Error{Code: exitFailed, Reason: strings.TrimSuffix(why.Reason, "\n") + "\n",
+			Remedy: "see command, ready and startup of " + string(a.spec.Name)}
 	}
 	return err
 }

@@ -19,13 +19,15 @@ func (d *decoder) check(file *File) {
 			continue
 		}
 		if before, twice := first[s.Name]; twice {
-			d.at(path+".name", fmt.Sprintf("%s is already declared as services[%d]", s.Name, before), "rename or remove one of them")
+			d.at(path+".name", fmt.Sprintf("%s is already declared as services[%d]", s.Name, before),
+				"rename or remove one of them")
 			continue
 		}
 		first[s.Name] = i
 	}
 	if total > MaxAllInstances {
-		d.at("services", fmt.Sprintf("has %d instances in all, at most %d are allowed", total, MaxAllInstances), "lower instances")
+		d.at("services", fmt.Sprintf("has %d instances in all, at most %d are allowed", total, MaxAllInstances),
+			"lower instances")
 	}
 	for i := range file.Services {
 		path := fmt.Sprintf("services[%d]", i)
@@ -57,7 +59,8 @@ func (d *decoder) checkUpstreams(s *Spec, path string, declared map[mesh.Service
 // checkCounts notes floors above the number of instances.
 func (d *decoder) checkCounts(s *Spec, path string) {
 	if s.MinAvailable > s.Instances {
-		d.at(path+".minAvailable", fmt.Sprintf("%d is above instances, %d", s.MinAvailable, s.Instances), "lower it or raise instances")
+		d.at(path+".minAvailable", fmt.Sprintf("%d is above instances, %d", s.MinAvailable, s.Instances),
+			"lower it or raise instances")
 	}
 	if s.Quorum > s.Instances {
 		d.at(path+".quorum", fmt.Sprintf("%d is above instances, %d", s.Quorum, s.Instances), "lower it or raise instances")

@@ -174,7 +174,8 @@ func (s *supervisor) lost(d *daemon, p *process) error {
 		return nil
 	}
 	lines := tail(p.log, p.from, 10)
-	return failed(remedyFor(d, lines), "%s ended at once (%s); the last lines of %s:\n%s\n", d.name, p.exit, p.log, indent(lines))
+	return failed(remedyFor(d, lines), "%s ended at once (%s); the last lines of %s:\n%s\n", d.name, p.exit,
+		p.log, indent(lines))
 }
 
 // remedyFor guesses from the last lines of a child what can be done.

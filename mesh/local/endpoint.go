@@ -34,7 +34,8 @@ func FindHome(getenv func(string) string) (Home, error) {
 	if home := getenv("HOME"); filepath.IsAbs(home) {
 		return Home(filepath.Join(home, ".local", "state", "sluice")), nil
 	}
-	return "", missing(nil, "set HOME or XDG_STATE_HOME, or name a directory with --state", "no place for state: HOME is not set")
+	return "", missing(nil, "set HOME or XDG_STATE_HOME, or name a directory with --state",
+		"no place for state: HOME is not set")
 }
 
 // StateDir returns the default state directory of the mesh file at path.

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -32,8 +33,10 @@ func describe(f *File) string {
 	var b strings.Builder
 	for i := range f.Services {
 		s := f.Services[i]
-		fmt.Fprintf(&b, "%s x%d %s %q dir=%q ready=%+v objective=%+v\n", s.Name, s.Instances, s.Protocol, s.Command, s.Dir, s.Ready, s.Objective)
-		fmt.Fprintf(&b, "  startup=%s grace=%s minAvailable=%d quorum=%d protected=%t\n", s.Startup, s.Grace, s.MinAvailable, s.Quorum, s.Protected)
+		fmt.Fprintf(&b, "%s x%d %s %q dir=%q ready=%+v objective=%+v\n", s.Name, s.Instances, s.Protocol, s.Command,
+			s.Dir, s.Ready, s.Objective)
+		fmt.Fprintf(&b, "  startup=%s grace=%s minAvailable=%d quorum=%d protected=%t\n", s.Startup, s.Grace,
+			s.MinAvailable, s.Quorum, s.Protected)
 		for _, u := range s.Upstreams {
 			fmt.Fprintf(&b, "  -> %s timeout=%s sticky=%t\n", u.Service, u.Timeout, u.Sticky)
 		}
@@ -50,7 +53,8 @@ func describe(f *File) string {
 // FuzzParseFile: whatever parses is complete, parses again to the same, and every
 // fault has a position, a reason and a remedy in printable ASCII.
 func FuzzParseFile(f *testing.F) {
-	f.Add([]byte("services:\n- {name: shop/db, command: [./db, \"{port}\"], ready: {http: /ready}}\ningress: {service: shop/db, port: 0}\n"))
+	f.Add([]byte("services:\n- {name: shop/db, command: [./db, \"{port}\"], ready: {http: /ready}}\n" +
+		"ingress: {service: shop/db, port: 0}\n"))
 	f.Add([]byte("services: &a\n- {name: a/b, command: [x], upstreams: [*a, a/b, {service: c/d}], env: {A: 1}}"))
 	f.Add([]byte("services: [{name: a/b, command: ['{upstream:a/c}', '{{port}}'], objective: {p99: 1s, errors: 0.1%}}]"))
 	f.Add([]byte("? [a]\n: b\n--- \n<<: {}\n"))
@@ -74,7 +78,11 @@ func FuzzParseFile(f *testing.F) {
 
 func checkFaults(t *testing.T, err error) {
 	t.Helper()
-	faults := err.(*FileError).Faults
+	var file *FileError
+	if !errors.As(err, &file) {
+		t.Fatalf("not a *FileError: %v", err)
+	}
+	faults := file.Faults
 	for _, fault := range faults {
 		if fault.Line < 1 || fault.Column < 1 || fault.Reason == "" || fault.Remedy == "" {
 			t.Fatalf("fault without position, reason or remedy: %+v", fault)

@@ -75,7 +75,8 @@ func serveApp(port, sick string) int {
 		if _, err := os.Stat(sick); sick != "" && err == nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
-		fmt.Fprintf(w, "%d %s %s %s", os.Getpid(), os.Getenv("SLUICE_INSTANCE"), os.Getenv("OTEL_SERVICE_NAME"), os.Getenv("PEER"))
+		fmt.Fprintf(w, "%d %s %s %s", os.Getpid(), os.Getenv("SLUICE_INSTANCE"), os.Getenv("OTEL_SERVICE_NAME"),
+			os.Getenv("PEER"))
 	})
 	fmt.Println(http.ListenAndServe("127.0.0.1:"+port, handler))
 	return 6
@@ -85,7 +86,8 @@ func serveApp(port, sick string) int {
 func playSupervisor(file, state string) int {
 	mesh, err := ReadFile(file)
 	if err == nil {
-		err = Run(context.Background(), Options{File: mesh, StateDir: state, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+		err = Run(context.Background(), Options{File: mesh, StateDir: state,
+			Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	}
 	fmt.Fprintln(os.Stderr, err)
 	return 1
@@ -105,6 +107,7 @@ type meshUnderTest struct {
 // newMesh writes a mesh file. $APP stands for the helper's program.
 func newMesh(t *testing.T, yaml string) *meshUnderTest {
 	t.Helper()
+	t.Parallel()
 	// A short path: t.TempDir is too long for a socket when the test's name is.
 	state, err := os.MkdirTemp("", "sl")
 	if err != nil {

@@ -20,7 +20,8 @@ func signals() map[string]syscall.Signal {
 func (s *supervisor) kill(order killOrder) error {
 	signal, known := signals()[strings.TrimPrefix(order.Signal, "SIG")]
 	if !known {
-		return refused(http.StatusBadRequest, "signal %s is unknown; use HUP, INT, QUIT, KILL, USR1, USR2, TERM, STOP or CONT", quote(order.Signal))
+		return refused(http.StatusBadRequest,
+			"signal %s is unknown; use HUP, INT, QUIT, KILL, USR1, USR2, TERM, STOP or CONT", quote(order.Signal))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -41,7 +41,7 @@ func turnLogs(ctx context.Context, dir string, log *slog.Logger) {
 func turnLog(path string, limit int64) error {
 	info, err := os.Stat(path)
 	if err != nil || info.Size() <= limit {
-		return nil //nolint:nilerr // a log that has gone needs no turning
+		return nil // also when it has gone: then it needs no turning
 	}
 	source, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {

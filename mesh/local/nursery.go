@@ -220,7 +220,7 @@ func (n *nursery) adopt() (map[string]*process, error) {
 func (n *nursery) adoptOne(path string) (*process, error) {
 	var r record
 	if err := loadJSON(path, &r); err != nil || r.PID <= 1 || r.Boot != n.boot {
-		return nil, nil //nolint:nilerr // a record that is not understood: marked finds the child
+		return nil, nil // what it does not tell, marked finds
 	}
 	watch, err := watchExit(r.PID, r.Start)
 	if err != nil {

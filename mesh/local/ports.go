@@ -64,7 +64,8 @@ func (p *ports) take(key string, held bool) (netip.AddrPort, error) {
 		p.taken[key] = port
 		return loopback(port), nil
 	}
-	return netip.AddrPort{}, failed("end something that listens there", "no port from %d to %d is free", firstPort, lastPort)
+	return netip.AddrPort{}, failed("end something that listens there", "no port from %d to %d is free",
+		firstPort, lastPort)
 }
 
 // fixed returns the address of a listener whose port the user has chosen.
@@ -97,7 +98,7 @@ func free(port uint16) bool { return bindable(port) == nil }
 func bindable(port uint16) error {
 	listener, err := net.Listen("tcp4", loopback(port).String())
 	if err != nil {
-		return err //nolint:wrapcheck // it says it all: "listen tcp4 127.0.0.1:8080: bind: address already in use"
+		return err // it says it all: "listen tcp4 127.0.0.1:8080: bind: address already in use"
 	}
 	return listener.Close()
 }

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -52,7 +53,7 @@ func get(ctx context.Context, client *http.Client, url string) error {
 		return fmt.Errorf("probe: %w", err)
 	}
 	defer answer.Body.Close()
-	if _, err := io.CopyN(io.Discard, answer.Body, 64<<10); err != nil && err != io.EOF {
+	if _, err := io.CopyN(io.Discard, answer.Body, 64<<10); err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("probe: %w", err)
 	}
 	if answer.StatusCode < 200 || answer.StatusCode > 399 {

@@ -76,11 +76,12 @@ func (w *exitWatch) wait() {
 			return
 		}
 	}
-	for {
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for range ticker.C {
 		if now, err := startTime(w.pid); ended(err) || (err == nil && now != w.start) {
 			return
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 

@@ -76,7 +76,8 @@ func (s *supervisor) awaitReady(ctx context.Context, a *app, least uint64) error
 	case err != nil && s.ctx.Err() != nil:
 		return refused(http.StatusServiceUnavailable, "the mesh is being taken down")
 	case err != nil:
-		return refused(http.StatusGatewayTimeout, "%s is %s and not ready in time; its log is %s", a.child, last, s.nursery.logPath(a.child))
+		return refused(http.StatusGatewayTimeout, "%s is %s and not ready in time; its log is %s", a.child, last,
+			s.nursery.logPath(a.child))
 	case dead && p == nil:
 		return refused(http.StatusServiceUnavailable, "%s has no process", a.child)
 	case dead:
@@ -91,7 +92,8 @@ func (s *supervisor) awaitReady(ctx context.Context, a *app, least uint64) error
 func (s *supervisor) restart(ctx context.Context, order restartOrder, grace time.Duration) (mesh.Instance, error) {
 	a := s.find(order)
 	if a == nil {
-		return mesh.Instance{}, refused(http.StatusNotFound, "no instance of %s has uid %s", order.Service, quote(string(order.UID)))
+		return mesh.Instance{}, refused(http.StatusNotFound, "no instance of %s has uid %s", order.Service,
+			quote(string(order.UID)))
 	}
 	if err := s.await(ctx, func() bool { return s.phase != phaseStarting }); err != nil {
 		return mesh.Instance{}, refused(http.StatusServiceUnavailable, "the mesh is not up: %v", err)
@@ -128,7 +130,8 @@ func (s *supervisor) join(a *app, incarnation uint64, grace time.Duration) (*reb
 	defer s.mu.Unlock()
 	switch {
 	case incarnation > a.incarnation:
-		return nil, refused(http.StatusConflict, "%s is in incarnation %d, not yet in %d", a.child, a.incarnation, incarnation)
+		return nil, refused(http.StatusConflict, "%s is in incarnation %d, not yet in %d", a.child, a.incarnation,
+			incarnation)
 	case s.phase == phaseStopping:
 		return nil, refused(http.StatusServiceUnavailable, "the mesh is being taken down")
 	case a.op != nil:

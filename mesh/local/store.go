@@ -31,8 +31,9 @@ func Socket(stateDir string) string { return filepath.Join(stateDir, supervisorS
 func openDir(dir string) error {
 	if longest := filepath.Join(dir, supervisorSocket); len(longest) > maxSocketPath {
 		return &Error{
-			Code:   exitMalformed,
-			Reason: fmt.Sprintf("state directory %s is too long: its sockets would have %d bytes, at most %d are allowed", dir, len(longest), maxSocketPath),
+			Code: exitMalformed,
+			Reason: fmt.Sprintf("state directory %s is too long: its sockets would have %d bytes, at most %d are allowed",
+				dir, len(longest), maxSocketPath),
 			Remedy: "name a shorter one with --state",
 		}
 	}

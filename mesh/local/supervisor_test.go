@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -83,16 +84,20 @@ func TestRestartKeepsUIDAndNextIncarnation(t *testing.T) {
 	}
 	ahead := before.Ref
 	ahead.Incarnation += 7
-	var refused *RefusedError
-	if _, err := m.client.Restart(t.Context(), ahead, ""); !errors.As(err, &refused) || refused.Status != http.StatusConflict {
-		t.Errorf("an incarnation that is not yet: %v", err)
-	}
-	if _, err := m.client.Restart(t.Context(), after.Ref, "replace"); !errors.As(err, &refused) || refused.Status != http.StatusBadRequest {
-		t.Errorf("mode replace: %v", err)
-	}
-	unknown := mesh.Ref{Service: "a/b", UID: "none", Incarnation: 1}
-	if _, err := m.client.Restart(t.Context(), unknown, ""); !errors.As(err, &refused) || refused.Status != http.StatusNotFound {
-		t.Errorf("unknown uid: %v", err)
+	for _, test := range []struct {
+		ref    mesh.Ref
+		mode   string
+		status int
+	}{
+		{ahead, "", http.StatusConflict},
+		{after.Ref, "replace", http.StatusBadRequest},
+		{mesh.Ref{Service: "a/b", UID: "none", Incarnation: 1}, "", http.StatusNotFound},
+	} {
+		var refused *RefusedError
+		_, err := m.client.Restart(t.Context(), test.ref, test.mode)
+		if !errors.As(err, &refused) || refused.Status != test.status {
+			t.Errorf("restart %+v %q: %v, want status %d", test.ref, test.mode, err, test.status)
+		}
 	}
 }
 
@@ -117,7 +122,8 @@ func TestConcurrentRestartsJoin(t *testing.T) {
 }
 
 func TestRestartKillsTheStubborn(t *testing.T) {
-	m := newMesh(t, `services: [{name: a/b, command: [$APP, "{port}", stubborn], ready: {http: /}, grace: 100ms, env: {A: b}}]`)
+	m := newMesh(t,
+		`services: [{name: a/b, command: [$APP, "{port}", stubborn], ready: {http: /}, grace: 100ms, env: {A: b}}]`)
 	m.run(nil)
 	m.mustUp()
 	began := time.Now()
@@ -130,12 +136,13 @@ func TestRestartKillsTheStubborn(t *testing.T) {
 }
 
 func TestRestartThatFails(t *testing.T) {
-	m := newMesh(t, `services: [{name: a/b, command: [$APP, "{port}", "once:`+filepath.Join(t.TempDir(), "once")+`"], env: {A: b}}]`)
+	once := filepath.Join(t.TempDir(), "once")
+	m := newMesh(t, `services: [{name: a/b, command: [$APP, "{port}", "once:`+once+`"], env: {A: b}}]`)
 	m.run(nil)
 	m.mustUp()
 	ref := m.instance("a/b").Ref
 	_, err := m.client.Restart(t.Context(), ref, "")
-	if err == nil || !strings.Contains(err.Error(), "exit status 8") || !strings.Contains(err.Error(), "not a second time") {
+	if text := fmt.Sprint(err); !strings.Contains(text, "exit status 8") || !strings.Contains(text, "not a second time") {
 		t.Errorf("a restart whose process dies: %v", err)
 	}
 	if now := m.instance("a/b"); now.State != mesh.Stopped || now.Incarnation != ref.Incarnation+1 {
@@ -270,10 +277,12 @@ func TestChangedServiceIsNotAdopted(t *testing.T) {
 	_ = first.Process.Kill() // it lives: spawnSupervisor has asked it
 	_ = first.Wait()
 	self, _ := os.Executable()
-	m.write(strings.ReplaceAll(`services: [{name: shop/db, command: [$APP, "{port}", slow], ready: {http: /}, env: {A: c}}]`, "$APP", self))
+	const changed = `services: [{name: shop/db, command: [$APP, "{port}", slow], ready: {http: /}, env: {A: c}}]`
+	m.write(strings.ReplaceAll(changed, "$APP", self))
 	m.run(nil)
 	after := m.mustUp()
-	if len(after.Instances) != 1 || *after.Instances[0].PID == *before.Instances[0].PID || after.Instances[0].Incarnation != 2 {
+	if len(after.Instances) != 1 || *after.Instances[0].PID == *before.Instances[0].PID ||
+		after.Instances[0].Incarnation != 2 {
 		t.Errorf("got %+v", after.Instances)
 	}
 	for _, old := range before.Instances {
@@ -288,7 +297,7 @@ func TestStartFailuresLeaveNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer busy.Close()
+	t.Cleanup(func() { busy.Close() }) // after the subtests, which run side by side
 	port := strconv.Itoa(busy.Addr().(*net.TCPAddr).Port)
 	noEnvoy := filepath.Join(t.TempDir(), "envoy")
 	if err := os.WriteFile(noEnvoy, []byte("#!/bin/sh\necho unknown flag --bad >&2\nexit 2\n"), 0o700); err != nil {
