@@ -305,5 +305,6 @@ func decode(program *sluicev1.Program) (isa.Program, []isa.Fault, error) {
 	if _, known := sluicev1.Program_Format_name[int32(program.GetFormat())]; !known {
 		return isa.Program{}, nil, invalid("program.format", "%d is no format", program.GetFormat())
 	}
-	return decodeSource(program)
+	p, faults := decodeSource(program)
+	return p, faults, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluicemesh/sluice/isa"
+	"github.com/sluicemesh/sluice/isa/codec"
 )
 
 func (a *app) planFmtCommand() *cobra.Command {
@@ -36,10 +37,13 @@ func (a *app) planFmt(name string, write bool, to string) error {
 		faultTable(a.err, src.name, localFaults(src.faults))
 		return told(exitUsage)
 	}
-	if to == "" {
-		to = src.format
+	format := src.format
+	if to != "" {
+		if format, err = codec.ParseFormat(to); err != nil {
+			return usage("--to: %w", err)
+		}
 	}
-	out, err := encodeProgram(src.program, to)
+	out, err := encodeProgram(src.program, format)
 	if err != nil {
 		return err
 	}
@@ -81,18 +85,16 @@ func replaceFile(name string, data []byte) error {
 }
 
 // decodeProgram reads a program in the given spelling.
-func decodeProgram(data []byte, format string) (isa.Program, []isa.Fault) {
-	program, _, faults := isa.Parse(data)
+func decodeProgram(data []byte, format codec.Format) (isa.Program, []isa.Fault) {
+	program, _, faults := codec.Decode(data, format)
 	return program, faults
 }
 
 // encodeProgram spells a program.
-func encodeProgram(p isa.Program, format string) ([]byte, error) {
-	switch format {
-	case "text":
-		return isa.FormatText(p), nil
-	case "json":
-		return isa.FormatJSON(p), nil
+func encodeProgram(p isa.Program, format codec.Format) ([]byte, error) {
+	out, err := codec.Encode(p, format)
+	if err != nil {
+		return nil, fmt.Errorf("write the plan as %s: %w", format, err)
 	}
-	return nil, usage("--to %q: want text, yaml, json or pb", format)
+	return out, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	sluicev1 "github.com/sluicemesh/sluice/api/sluice/v1"
 	"github.com/sluicemesh/sluice/isa"
+	"github.com/sluicemesh/sluice/isa/codec"
 	"github.com/sluicemesh/sluice/mesh"
 )
 
@@ -17,7 +18,7 @@ import (
 type source struct {
 	name    string // for messages
 	data    []byte
-	format  string // text, json, yaml
+	format  codec.Format
 	program isa.Program
 	faults  []isa.Fault // of decoding
 }
@@ -54,30 +55,27 @@ func (a *app) readProgram(name string) (source, error) {
 }
 
 // formatOf goes by the name's ending, else by the first byte.
-func formatOf(name string, data []byte) string {
-	switch strings.ToLower(filepath.Ext(name)) {
-	case ".yaml", ".yml":
-		return "yaml"
-	case ".json":
-		return "json"
-	case ".pb", ".binpb":
-		return "pb"
+func formatOf(name string, data []byte) codec.Format {
+	if ending := strings.TrimPrefix(strings.ToLower(filepath.Ext(name)), "."); ending != "" {
+		if format, err := codec.ParseFormat(ending); err == nil {
+			return format
+		}
 	}
 	if trimmed := bytes.TrimLeft(data, " \t\r\n"); len(trimmed) > 0 && trimmed[0] == '{' {
-		return "json"
+		return codec.JSON
 	}
-	return "text"
+	return codec.Text
 }
 
 // wireProgram is the program as it was given, for the API. What has no spelling there
 // is spelled as text.
 func (s source) wireProgram() *sluicev1.Program {
 	switch s.format {
-	case "text":
+	case codec.Text:
 		return &sluicev1.Program{Format: sluicev1.Program_FORMAT_TEXT, Source: s.data}
-	case "json":
+	case codec.JSON:
 		return &sluicev1.Program{Format: sluicev1.Program_FORMAT_JSON, Source: s.data}
-	case "yaml":
+	case codec.YAML:
 		return &sluicev1.Program{Format: sluicev1.Program_FORMAT_YAML, Source: s.data}
 	}
 	return wire(s.program)

@@ -168,7 +168,7 @@ func (n *nest) outsideCallers() []mesh.Service {
 }
 
 func (n *nest) write() {
-	drained := append(slices.Clone(n.quiesce), n.orders.Drain...)
+	drained := n.drainOrder()
 	number := make(map[mesh.Service]string, len(drained))
 	for i, service := range drained {
 		number[service] = strconv.Itoa(i + 1)
@@ -176,6 +176,9 @@ func (n *nest) write() {
 	}
 	for _, component := range n.components() {
 		for _, service := range component {
+			if !slices.Contains(n.orders.RestartSet, service) {
+				continue
+			}
 			drain := isa.StepID("d" + number[service])
 			n.add("r"+number[service], isa.Restart{
 				Target: isa.Target{Service: service}, Mode: n.style.Mode, Drain: drain,
@@ -185,9 +188,6 @@ func (n *nest) write() {
 		for _, service := range ordered(n.orders.Restore, component) {
 			n.add("t"+number[service], isa.RestoreTraffic{Drain: isa.StepID("d" + number[service])})
 		}
-	}
-	for _, service := range slices.Backward(n.quiesce) {
-		n.add("t"+number[service], isa.RestoreTraffic{Drain: isa.StepID("d" + number[service])})
 	}
 	n.lease()
 }
@@ -211,7 +211,8 @@ func (n *nest) drain(service mesh.Service) isa.Drain {
 	return drain
 }
 
-// components cuts the restart order into runs of one component each.
+// components cuts the restart order into runs of one component each, and puts every
+// quiesced caller behind the last component that it reaches by calls.
 func (n *nest) components() [][]mesh.Service {
 	var out [][]mesh.Service
 	for _, service := range n.orders.Restart {
@@ -225,7 +226,44 @@ func (n *nest) components() [][]mesh.Service {
 		}
 		out = append(out, []mesh.Service{service})
 	}
+	for _, service := range n.quiesce {
+		at := 0
+		for i, component := range out {
+			if slices.ContainsFunc(component, func(callee mesh.Service) bool { return n.reaches(service, callee) }) {
+				at = i + 1
+			}
+		}
+		out = slices.Insert(out, at, []mesh.Service{service})
+	}
 	return out
+}
+
+// drainOrder is the order of the set with the quiesced callers put in: each before the
+// first service that it reaches by calls.
+func (n *nest) drainOrder() []mesh.Service {
+	out := slices.Clone(n.orders.Drain)
+	for _, service := range n.quiesce {
+		at := slices.IndexFunc(out, func(callee mesh.Service) bool { return n.reaches(service, callee) })
+		out = slices.Insert(out, max(at, 0), service)
+	}
+	return out
+}
+
+// reaches reports whether caller reaches callee by calls, as far as the facts say.
+func (n *nest) reaches(caller, callee mesh.Service) bool {
+	seen := map[mesh.Service]bool{callee: true}
+	for queue := []mesh.Service{callee}; len(queue) > 0; queue = queue[1:] {
+		for _, above := range n.facts[queue[0]].Callers {
+			if above == caller {
+				return true
+			}
+			if !seen[above] {
+				seen[above] = true
+				queue = append(queue, above)
+			}
+		}
+	}
+	return false
 }
 
 // restartDeadline allows twice the expected start, 0 = the default.

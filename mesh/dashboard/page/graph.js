@@ -120,7 +120,7 @@ export class Graph {
       : `${rate(service.rate)}  ${millis(service.p99Seconds)}` + (service.errorShare ? `  ${percent(service.errorShare)} err` : "");
     text(node.figures, figures);
     const tag = drained ? "drained" : trouble ? `${ready}/${instances.length} ready` : health === "symptom" ? "symptom" : "";
-    const wide = tag ? tag.length * 6.4 + 14 : 0;
+    const wide = tag ? tag.length * 6.8 + 14 : 0;
     text(node.tag, tag);
     set(node.tag, "x", String(box.width - 8 - wide / 2));
     set(node.badge, "x", String(box.width - 8 - wide));
@@ -224,7 +224,7 @@ function curve(a, b) {
   return `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`;
 }
 
-const short = (name) => (name.length > 19 ? name.slice(0, 11) + "…" + name.slice(-7) : name);
+const short = (name) => (name.length > 18 ? name.slice(0, 10) + "…" + name.slice(-7) : name);
 
 function commonNamespace(names) {
   const spaces = new Set(names.map((n) => n.split("/")[0]));
