@@ -134,7 +134,9 @@ func (l *localMesh) foreground(ctx context.Context, cmd *cobra.Command, o local.
 	if parent != nil {
 		defer parent.Close()
 	}
+	published := false // else it may be that of another supervisor of the same directory
 	o.Up = func(listing *local.Listing) {
+		published = true
 		err := home.Publish(local.Endpoint{
 			Server: listing.API, TokenFile: filepath.Join(l.state, "tokens", "admin"), State: l.state,
 		})
@@ -144,8 +146,10 @@ func (l *localMesh) foreground(ctx context.Context, cmd *cobra.Command, o local.
 		report(upReport{Up: listing})
 	}
 	err = local.Run(ctx, o)
-	if gone := home.Withdraw(l.state); gone != nil {
-		o.Log.Error("endpoint is not withdrawn", "error", gone)
+	if published {
+		if gone := home.Withdraw(l.state); gone != nil {
+			o.Log.Error("endpoint is not withdrawn", "error", gone)
+		}
 	}
 	if err != nil {
 		report(upReport{Error: err.Error(), Code: exitCode(context.Background(), err)})
