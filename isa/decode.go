@@ -74,7 +74,7 @@ func (s scope) sub(name string) string {
 func (s scope) get(name string, required bool) *Node {
 	n := s.node.field(name)
 	if n == nil {
-		if required && !s.void {
+		if required && !s.void && !s.d.trusted {
 			s.d.fault(s.node.At, CodeDecode, s.sub(name), "required field "+quote(name)+" is missing", "add it")
 		}
 		return nil

@@ -65,7 +65,7 @@ func (d *decoder) step(n *Node, path string) Step {
 			step.Action = d.action(kind, field, s.sub(string(kind)))
 		}
 	}
-	if step.Action == nil && s.node == n {
+	if step.Action == nil && !s.void && !d.trusted {
 		d.fault(n.At, CodeDecode, path, "the step has no action", "one of "+strings.Join(known[2:], ", "))
 	}
 	return step

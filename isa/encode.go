@@ -282,15 +282,7 @@ func (s Step) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON implements json.Unmarshaler, with as little checking as Program's.
 func (s *Step) UnmarshalJSON(src []byte) error {
-	return unmarshal(src, func(d *decoder, root *Node) { *s = d.trustedStep(root) })
-}
-
-// trustedStep also reads the step without id or action that the zero value is.
-func (d *decoder) trustedStep(root *Node) Step {
-	if len(root.Kids) == 0 {
-		return Step{}
-	}
-	return d.step(root, "")
+	return unmarshal(src, func(d *decoder, root *Node) { *s = d.step(root, "") })
 }
 
 func unmarshal(src []byte, read func(*decoder, *Node)) error {

@@ -11,7 +11,7 @@ import (
 // unknown field, no trailing byte, no invalid UTF-8, no lone surrogate. It returns all
 // faults of content at once; a fault of syntax ends the reading.
 func ParseJSON(src []byte) (Program, Positions, []Fault) {
-	if faults := tooLarge(src); faults != nil {
+	if faults := TooLarge(src); faults != nil {
 		return Program{}, nil, faults
 	}
 	root, fault := jsonTree(src)

@@ -98,8 +98,9 @@ func quote(text string) string {
 	return fmt.Sprintf("%+q", text)
 }
 
-// tooLarge returns the fault of a source that must not even be parsed, nil if it may.
-func tooLarge(src []byte) []Fault {
+// TooLarge returns the fault of a source that must not even be parsed, nil if it may: more
+// than MaxBytes, compressed, or made of too many values.
+func TooLarge(src []byte) []Fault {
 	fault := Fault{Code: CodeTooLarge, Line: 1, Column: 1}
 	switch {
 	case len(src) > MaxBytes:

@@ -9,7 +9,7 @@ import (
 // ParseText reads a program in the compact spelling (docs/isa.md has the grammar). It
 // is as strict as ParseJSON and returns all faults at once, in the order of the source.
 func ParseText(src []byte) (Program, Positions, []Fault) {
-	if faults := tooLarge(src); faults != nil {
+	if faults := TooLarge(src); faults != nil {
 		return Program{}, nil, faults
 	}
 	var t textParser

@@ -82,11 +82,3 @@ func refuse(code isa.Code, line int, reason, remedy string) (isa.Program, isa.Po
 	}
 	return isa.Program{}, nil, []isa.Fault{fault}
 }
-
-// oversize refuses what is too large to be parsed.
-func oversize(src []byte) bool { return len(src) > isa.MaxBytes }
-
-func refuseSize(src []byte) (isa.Program, isa.Positions, []isa.Fault) {
-	return refuse(isa.CodeTooLarge, 0, fmt.Sprintf("source of %d bytes, at most %d are allowed", len(src), isa.MaxBytes),
-		"split the plan")
-}

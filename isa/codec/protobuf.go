@@ -15,8 +15,9 @@ import (
 // decodeProtobuf reads an IsaProgram. Field names of the message are those of the JSON
 // spelling, so the message becomes the same tree.
 func decodeProtobuf(src []byte) (isa.Program, isa.Positions, []isa.Fault) {
-	if oversize(src) {
-		return refuseSize(src)
+	if len(src) > isa.MaxBytes {
+		return refuse(isa.CodeTooLarge, 0, fmt.Sprintf("source of %d bytes, at most %d are allowed", len(src), isa.MaxBytes),
+			"split the plan")
 	}
 	if crowded(src) {
 		return refuse(isa.CodeTooLarge, 0, "too many fields", fmt.Sprintf("at most %d steps; split the plan", isa.MaxSteps))

@@ -18,8 +18,8 @@ const maxFlow = 16
 
 // decodeYAML reads one YAML document without anchors, aliases, merge keys and tags.
 func decodeYAML(src []byte) (isa.Program, isa.Positions, []isa.Fault) {
-	if oversize(src) {
-		return refuseSize(src)
+	if faults := isa.TooLarge(src); faults != nil {
+		return isa.Program{}, nil, faults
 	}
 	if heavy(src) {
 		return refuse(isa.CodeTooLarge, 1, "too many values, or nested too deep", "split the plan")

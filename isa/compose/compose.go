@@ -30,6 +30,7 @@ const VerifyFor = 10 * time.Second
 const (
 	maxLease      = 120 * time.Second // RecoveryPolicy, least that needs no approval
 	leastDeadline = 5 * time.Second   // of a drain in a large nest
+	leastRestart  = 10 * time.Second  // the deadline of a restart in a large nest
 )
 
 // Orders is what a group says of a restart: who, and in which orders. Services that
@@ -64,25 +65,24 @@ func Restart(id string, orders Orders, facts map[mesh.Service]Facts) isa.Program
 }
 
 // Restart composes the restart of orders.RestartSet. One service with several
-// instances, or a set too large to be written out, is left to the macro, which takes
-// instance after instance; everything else is drained whole. Facts that are missing
+// instances, or a set too large to be out of service as a whole for the length of a
+// lease, is left to the macro, which takes instance after instance; everything else is
+// drained whole. Facts that are missing
 // stand for one HTTP instance.
 func (s Style) Restart(id string, orders Orders, facts map[mesh.Service]Facts) isa.Program {
 	n := nest{style: s, facts: facts, orders: orders.complete()}
 	program := isa.Program{ID: id, Epoch: orders.Epoch, Verify: verify(n.orders.RestartSet)}
 	n.quiesce = n.outsideCallers()
-	wide := 3*len(n.orders.Drain)+2*len(n.quiesce) > isa.MaxSteps
 	switch {
 	case len(n.orders.RestartSet) == 0:
 	case len(n.orders.RestartSet) == 1 && s.macro(facts[n.orders.RestartSet[0]]):
 		target := isa.Target{Service: n.orders.RestartSet[0]}
 		program.Steps = []isa.Step{{ID: "r1", Action: isa.Restart{Target: target, Mode: s.Mode}}}
-	case wide:
+	case n.write():
+		program.Steps = n.steps
+	default:
 		target := isa.Target{Group: n.orders.RestartSet}
 		program.Steps = []isa.Step{{ID: "r1", Action: isa.Restart{Target: target, Mode: s.Mode}}}
-	default:
-		n.write()
-		program.Steps = n.steps
 	}
 	program.Deadline = deadline(program.Steps)
 	return program
@@ -167,7 +167,8 @@ func (n *nest) outsideCallers() []mesh.Service {
 	return out
 }
 
-func (n *nest) write() {
+// write writes the nest and reports whether it fits into a program and its leases.
+func (n *nest) write() bool {
 	drained := n.drainOrder()
 	number := make(map[mesh.Service]string, len(drained))
 	for i, service := range drained {
@@ -189,7 +190,7 @@ func (n *nest) write() {
 			n.add("t"+number[service], isa.RestoreTraffic{Drain: isa.StepID("d" + number[service])})
 		}
 	}
-	n.lease()
+	return n.lease() && len(n.steps) <= isa.MaxSteps
 }
 
 func (n *nest) add(id string, action isa.Action) {

@@ -8,34 +8,66 @@ import (
 )
 
 // lease gives every drain a lease that covers the deadlines from its own start to its
-// restore. Where that would be more than a lease may be, the drains get shorter
-// deadlines; a nest that is too long even then keeps the greatest lease and is left to
-// the checker to refuse.
-func (n *nest) lease() {
-	var drains, rest time.Duration
-	count := 0
+// restore, and reports whether it could. Where that would be more than a lease may be,
+// the drains get shorter deadlines first, the restarts of unknown duration then.
+func (n *nest) lease() bool {
+	if n.total() > maxLease {
+		n.shorten()
+	}
+	fits := true
+	for i := range n.steps {
+		if drain, ok := n.steps[i].Action.(isa.Drain); ok {
+			need := n.until(i)
+			fits = fits && need <= maxLease
+			drain.Lease = roundUp(need, 10*time.Second)
+			n.steps[i].Action = drain
+		}
+	}
+	return fits
+}
+
+func (n *nest) total() time.Duration {
+	var sum time.Duration
 	for _, step := range n.steps {
-		if drain, ok := step.Action.(isa.Drain); ok {
-			count++
-			drains += cmp.Or(drain.Deadline, isa.DefaultDrainDeadline)
-			continue
+		sum += stepDeadline(step.Action)
+	}
+	return sum
+}
+
+// shorten gives drains, and if need be restarts that have the default deadline, equal
+// shares of what a lease allows.
+func (n *nest) shorten() {
+	var fixed time.Duration // of restarts that are known to be slow
+	drains, restarts := 0, 0
+	for _, step := range n.steps {
+		switch action := step.Action.(type) {
+		case isa.Drain:
+			drains++
+		case isa.Restart:
+			if action.Deadline > 0 {
+				fixed += action.Deadline
+			} else {
+				restarts++
+			}
 		}
-		rest += stepDeadline(step.Action)
 	}
-	each := time.Duration(0)
-	if drains+rest > maxLease && count > 0 {
-		each = max(leastDeadline, ((maxLease - rest) / time.Duration(count)).Truncate(time.Second))
+	restart := isa.DefaultRestartDeadline
+	spare := maxLease - fixed - time.Duration(drains)*leastDeadline
+	if restarts > 0 && spare < time.Duration(restarts)*restart {
+		restart = max(leastRestart, (spare / time.Duration(restarts)).Truncate(time.Second))
 	}
+	left := maxLease - fixed - time.Duration(restarts)*restart
+	drain := max(leastDeadline, (left / time.Duration(max(1, drains))).Truncate(time.Second))
 	for i := range n.steps {
-		if drain, ok := n.steps[i].Action.(isa.Drain); ok {
-			drain.Deadline = each
-			n.steps[i].Action = drain
-		}
-	}
-	for i := range n.steps {
-		if drain, ok := n.steps[i].Action.(isa.Drain); ok {
-			drain.Lease = roundUp(n.until(i), 10*time.Second)
-			n.steps[i].Action = drain
+		switch action := n.steps[i].Action.(type) {
+		case isa.Drain:
+			action.Deadline = min(drain, isa.DefaultDrainDeadline)
+			n.steps[i].Action = action
+		case isa.Restart:
+			if action.Deadline == 0 && restart < isa.DefaultRestartDeadline {
+				action.Deadline = restart
+				n.steps[i].Action = action
+			}
 		}
 	}
 }
