@@ -24,6 +24,7 @@ type Graph struct {
 	edges                 []edge
 	registry              *registry
 	round                 uint64 // of Register
+	nodes                 *nodes // of the present registration, nil = to be numbered
 	structure             *structure
 	dirty                 bool // structure is not that of the present edges
 	started               time.Time
@@ -98,7 +99,7 @@ func (g *Graph) Quarantine() Quarantine {
 }
 
 // RegisterNames replaces the set of nodes; gateways are named like services. Evidence
-// about names that left is kept, unseen, until they come back or room is needed.
+// about names that left is kept, unseen, in case they come back.
 func (g *Graph) RegisterNames(services []mesh.Service) {
 	was := slices.Clone(g.registered)
 	clear(g.registered)
@@ -108,7 +109,7 @@ func (g *Graph) RegisterNames(services []mesh.Service) {
 		}
 	}
 	if !slices.Equal(was, g.registered) {
-		g.dirty = true
+		g.dirty, g.nodes = true, nil
 	}
 }
 

@@ -148,6 +148,7 @@ func (s *Snapshot) membersOf(why map[int32][]int32, watch, restart []int32) []Me
 	}
 	all := append(slices.Clone(watch), restart...)
 	slices.Sort(all)
+	scratch := Tick{Hist: &Histogram{}}
 	members := make([]Member, 0, len(all))
 	for _, v := range slices.Compact(all) {
 		member := Member{Service: s.names[v], Level: LevelWatch}
@@ -164,7 +165,7 @@ func (s *Snapshot) membersOf(why map[int32][]int32, watch, restart []int32) []Me
 		}
 		slices.Sort(reasons)
 		for _, i := range slices.Compact(reasons) {
-			member.Why = append(member.Why, s.edge(i))
+			member.Why = append(member.Why, s.edge(i, &scratch))
 		}
 		members = append(members, member)
 	}

@@ -87,24 +87,27 @@ func (s *Snapshot) Services() []mesh.Service {
 // Edges returns all existing edges by caller, then callee.
 func (s *Snapshot) Edges() []Edge {
 	edges := make([]Edge, len(s.edges))
+	scratch := Tick{Hist: &Histogram{}}
 	for i := range s.edges {
-		edges[i] = s.edge(int32(i))
+		edges[i] = s.edge(int32(i), &scratch)
 	}
 	return edges
 }
 
-// edge returns edge i with its figures.
-func (s *Snapshot) edge(i int32) Edge {
+// edge returns edge i with its figures; scratch is overwritten.
+func (s *Snapshot) edge(i int32, scratch *Tick) Edge {
 	e, row := s.edges[i], s.rows[i]
 	sources := row.sources
 	if e.declared {
 		sources |= Declared
 	}
 	caller, callee := s.names[e.caller], s.names[e.callee]
+	scratch.Requests, scratch.Errors = 0, 0
+	scratch.Hist.Reset()
+	s.series.addEdge(scratch, caller, callee, s.at.Add(-rateWindow).Unix(), s.at.Unix()+1)
 	return Edge{
 		Caller: caller, Callee: callee, Calls: row.calls, Errors: row.errors,
-		P99:     s.series.EdgeWindow(caller, callee, s.at.Add(-rateWindow), s.at.Add(time.Second)).P99(),
-		Sources: sources, Sticky: e.sticky, Declared: e.declared, First: row.first, Last: row.last,
+		P99: scratch.P99(), Sources: sources, Sticky: e.sticky, Declared: e.declared, First: row.first, Last: row.last,
 	}
 }
 

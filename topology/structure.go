@@ -33,24 +33,38 @@ type link struct {
 	observed         bool // some call was seen
 }
 
-// buildStructure numbers the registered nodes and existing edges of g. O(V log V + E).
-func buildStructure(g *Graph) *structure {
-	s := &structure{ids: make(map[mesh.Service]int32, len(g.names))}
+// nodes numbers the registered names in their order; it is immutable.
+type nodes struct {
+	names    []mesh.Service
+	ids      map[mesh.Service]int32
+	renumber []int32 // id in the Graph -> number here, -1 if not registered
+}
+
+// numberNodes numbers the registered names of g. O(V log V).
+func numberNodes(g *Graph) *nodes {
+	n := &nodes{ids: make(map[mesh.Service]int32, len(g.names)), renumber: make([]int32, len(g.names))}
 	for id, name := range g.names {
+		n.renumber[id] = -1
 		if g.registered[id] {
-			s.names = append(s.names, name)
+			n.names = append(n.names, name)
 		}
 	}
-	slices.Sort(s.names)
-	renumber := make([]int32, len(g.names))
-	for i := range renumber {
-		renumber[i] = -1
+	slices.Sort(n.names)
+	for id, name := range n.names {
+		n.ids[name] = int32(id)
+		n.renumber[g.ids[name]] = int32(id)
 	}
-	for id, name := range s.names {
-		s.ids[name] = int32(id)
-		renumber[g.ids[name]] = int32(id)
+	return n
+}
+
+// buildStructure builds the shape of g from its existing edges. O(V + E) while the
+// registration is the same.
+func buildStructure(g *Graph) *structure {
+	if g.nodes == nil || len(g.nodes.renumber) != len(g.names) {
+		g.nodes = numberNodes(g)
 	}
-	s.collect(g, renumber)
+	s := &structure{names: g.nodes.names, ids: g.nodes.ids}
+	s.collect(g, g.nodes.renumber)
 	s.index()
 	s.components()
 	s.hash()
