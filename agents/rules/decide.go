@@ -73,6 +73,14 @@ func (in *Incident) ended(settings Settings, plan *Plan, now time.Time) {
 	}
 }
 
+// culpritOf returns the first suspect, "" if there is none.
+func culpritOf(symptom Symptom) mesh.Service {
+	if len(symptom.Group.Suspects) == 0 {
+		return ""
+	}
+	return symptom.Group.Suspects[0].Service
+}
+
 func (in *Incident) climb() { in.Rung, in.Failed = in.Rung+1, 0 }
 
 // close forgets the open plan and waits.
@@ -90,11 +98,18 @@ func (st *State) consider(settings Settings, o Observation, all []Symptom, sympt
 			incident.Covers = slices.Insert(incident.Covers, at, covered)
 		}
 	}
-	if incident.Plan != "" || incident.Human || o.Now.Before(incident.NotBefore) || touched(o.Plans, symptom) {
+	if incident.Plan != "" || incident.Human || o.Now.Before(incident.NotBefore) || touched(settings, o, symptom) {
 		incident.Diagnosis = ""
 		return nil
 	}
 	ladder := rungs(settings, o, symptom)
+	if culprit := culpritOf(symptom); incident.Culprit != culprit {
+		incident.Culprit = culprit
+		if !incident.resumed {
+			incident.Rung, incident.Failed = 0, 0
+		}
+	}
+	incident.resumed = false
 	if incident.Attempts >= settings.Attempts || incident.Rung >= len(ladder) {
 		incident.Human = true
 		return nil
@@ -146,7 +161,7 @@ func (in *Incident) resume(plans []Plan) {
 		if at < 0 {
 			continue
 		}
-		in.Number = n + 1
+		in.Number, in.resumed = n+1, true
 		in.Attempts++
 		switch plans[at].Phase {
 		case Open:
@@ -207,10 +222,11 @@ func (in *Incident) refused(settings Settings, answer Answer, now time.Time) {
 	}
 }
 
-// touched reports whether an open plan of anybody works on what symptom is about.
-func touched(plans []Plan, symptom Symptom) bool {
-	return slices.ContainsFunc(plans, func(p Plan) bool {
-		if p.Phase != Open {
+// touched reports whether a plan of anybody works on what symptom is about, or did so
+// until a moment ago: what a restart disturbed looks like a symptom until it has passed.
+func touched(settings Settings, o Observation, symptom Symptom) bool {
+	return slices.ContainsFunc(o.Plans, func(p Plan) bool {
+		if p.Phase == Refused || p.Phase != Open && o.Now.Sub(p.Ended) >= settings.Grace {
 			return false
 		}
 		return slices.Contains(p.RestartSet, symptom.Service) || slices.Contains(p.BlastRadius, symptom.Service) ||
@@ -234,24 +250,18 @@ func explainsMost(symptoms []Symptom) int {
 	return best
 }
 
-// explained lists the symptoms that the restart set of one would cure, itself always
-// among them: those in it, and those that reach it by calls.
+// explained lists the symptoms that the restart set of one may cure, itself always
+// among them: those in it, and those that reach it by calls. One further up with a cause
+// of its own is seen again when that is cured.
 func explained(one Symptom, all []Symptom) []mesh.Service {
 	var list []mesh.Service
 	for _, other := range all {
 		if other.Service == one.Service || slices.Contains(one.Group.RestartSet, other.Service) ||
-			slices.Contains(one.Group.BlastRadius, other.Service) && sameCulprit(one, other) {
+			slices.Contains(one.Group.BlastRadius, other.Service) {
 			list = append(list, other.Service)
 		}
 	}
 	return list
-}
-
-// sameCulprit reports whether other's own group leads to one's restart set too; another
-// root cause further up or beside it is an incident of its own.
-func sameCulprit(one, other Symptom) bool {
-	return len(other.Group.Suspects) == 0 ||
-		slices.Contains(one.Group.RestartSet, other.Group.Suspects[0].Service)
 }
 
 func byService(a, b Symptom) int { return cmp.Compare(a.Service, b.Service) }

@@ -190,8 +190,20 @@ func TestAnOperatorsPlanIsWaitedFor(t *testing.T) {
 	b.run(12, 40)
 	b.expect()
 	b.end(Committed, 40)
-	b.run(40, 45)
-	b.expect("41.00 hotel-frontend-1700000010-0 restarts hotel/memcached-profile hotel/profile")
+	b.run(40, 60)
+	b.expect("56.00 hotel-frontend-1700000010-0 restarts hotel/memcached-profile hotel/profile")
+}
+
+func TestACallerWithACauseOfItsOwnComesNext(t *testing.T) {
+	b := newBench(t)
+	b.symptoms = []Symptom{b.symptom("hotel/frontend", "hotel/frontend", 10), b.symptom("hotel/geo", "hotel/geo", 11)}
+	b.run(12, 20)
+	b.end(Committed, 20)
+	b.symptoms = b.symptoms[:1]
+	b.run(20, 40)
+	b.expect(
+		"13.00 hotel-geo-1700000011-0 restarts hotel/geo",
+		"36.00 hotel-geo-1700000011-1 restarts hotel/frontend")
 }
 
 func TestThrottleWaitsAndCountsNoAttempt(t *testing.T) {
@@ -238,10 +250,10 @@ func TestAPlannerThatDiedGoesOnWhereItWas(t *testing.T) {
 	b.run(20, 40)
 	b.end(Compensated, 40)
 	b.state = State{}
-	b.run(41, 43)
+	b.run(41, 60)
 	b.expect(
 		"13.00 hotel-frontend-1700000010-0 restarts hotel/memcached-profile hotel/profile",
-		"42.00 hotel-frontend-1700000010-1 restarts hotel/memcached-profile hotel/profile")
+		"56.00 hotel-frontend-1700000010-1 restarts hotel/memcached-profile hotel/profile")
 }
 
 func TestFrozenIsLeftToAHuman(t *testing.T) {

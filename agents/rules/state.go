@@ -82,6 +82,7 @@ type Incident struct {
 	Service   mesh.Service // the symptom that plans are named after
 	Onset     time.Time
 	Covers    []mesh.Service // symptoms that belong to it, sorted
+	Culprit   mesh.Service   // that Rung is about; another one starts at the first rung
 	Diagnosis string         // what would be restarted
 	Since     time.Time      // that Diagnosis has been the same
 	Seen      time.Time      // last time one of Covers was a symptom
@@ -93,6 +94,7 @@ type Incident struct {
 	Rung      int       // of escalation
 	Failed    int       // plans compensated at this rung
 	Human     bool      // nothing left to propose
+	resumed   bool      // Rung was learned from plans, before Culprit is known
 }
 
 // Proposal is a program to hand in, and why.
