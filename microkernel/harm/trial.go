@@ -15,6 +15,10 @@ const (
 	patience   = 25 // how much longer than asked for a trial may go on to see a breach end
 )
 
+// wellAgain is the share of failures at which a service that was broken may be called well
+// whatever its objective and its past: one failure in a window must not deny it.
+const wellAgain = 0.01
+
 // Subject is a service under watch, with what it was like before.
 type Subject struct {
 	Service   mesh.Service
@@ -69,6 +73,7 @@ func NewTrial(subjects []Subject, settings Settings) *Trial {
 		s.bounds = BoundsOf(s.Objective, s.Before)
 		if s.Broken {
 			s.recovered = BoundsOf(s.Objective, s.Healthy)
+			s.recovered.Errors = max(s.recovered.Errors, wellAgain)
 			s.bounds = BoundsOf(mesh.Objective{}, s.Before)
 		}
 		t.services = append(t.services, s)
@@ -149,7 +154,7 @@ func (s *service) alarm(tick Tick, second int) string {
 // or has had some requests but too few to say.
 func (t *Trial) unsettled() bool {
 	for _, s := range t.services {
-		if s.breach > 0 && !s.Broken {
+		if s.breach > t.settings.Window && !s.Broken { // longer than one bad request explains
 			return true
 		}
 		if (s.Broken || s.Checked) && s.requests > 0 && s.requests < LeastRequests {

@@ -48,9 +48,9 @@ type trigger struct {
 const (
 	leastErrors  = 0.001 // share of failures that is normal for every service
 	manyErrors   = 0.05
-	slowNormal   = 0.02 // share above the threshold of slowness that is normal
-	slowHarm     = 0.10
-	slownessEdge = 1.25 // of the baseline's p99
+	slowNormal  = 0.015 // share above the bound of slowness that is normal: 1 % by definition, and some
+	slowHarm    = 0.06
+	leastSlower = 5 * time.Millisecond // above the baseline's p99: less is noise of the machine
 )
 
 func newTrigger(s *Subject, family int) trigger {
@@ -60,7 +60,7 @@ func newTrigger(s *Subject, family int) trigger {
 	t.errors[0] = newCusum(normal, min(10*normal, (1+normal)/2), rate, family)
 	t.errors[1] = newCusum(normal, min(max(50*normal, manyErrors), (1+normal)/2), rate, family)
 	if s.Before.Known() {
-		t.slower = max(s.Objective.P99, time.Duration(slownessEdge*float64(s.Before.P99)))
+		t.slower = max(s.Objective.P99, worse(s.Before.P99), s.Before.P99+leastSlower)
 		t.slow = newCusum(slowNormal, slowHarm, rate, family)
 	}
 	return t
