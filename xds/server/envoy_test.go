@@ -26,7 +26,8 @@ import (
 // rig is a small mesh on real Envoys: an ingress, two instances of shop/cart and one of
 // shop/solo behind sidecars, one of the raw TCP service shop/store without a sidecar.
 type rig struct {
-	t       *testing.T
+	t       *testing.T // the running subtest
+	root    *testing.T
 	dir     string
 	server  *Server
 	traffic *Traffic
@@ -54,7 +55,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	r := &rig{t: t, dir: dir, apps: map[mesh.UID]*app{}}
+	r := &rig{t: t, root: t, dir: dir, apps: map[mesh.UID]*app{}}
 	r.world = rigWorld(t)
 	for _, state := range r.world.Services {
 		for _, instance := range state.Instances {
@@ -71,7 +72,7 @@ func newRig(t *testing.T) *rig {
 
 // serve starts a control plane that knows nothing of any before it.
 func (r *rig) serve() {
-	log := slog.New(slog.NewTextHandler(testWriter{r.t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	log := slog.New(slog.NewTextHandler(testWriter{r.root}, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	server, err := New(Config{Socket: filepath.Join(r.dir, "x.sock"), World: r.world, Log: log, TTL: rigTTL})
 	if err != nil {
 		r.t.Fatal(err)
@@ -80,7 +81,7 @@ func (r *rig) serve() {
 	r.server, r.traffic, r.stop, r.stopped = server, server.Traffic(), cancel, make(chan error, 1)
 	stopped := r.stopped
 	go func() { stopped <- server.Serve(ctx) }()
-	r.t.Cleanup(cancel)
+	r.root.Cleanup(cancel)
 }
 
 // kill stops the control plane.

@@ -28,14 +28,10 @@ func newNode(id string) *node {
 // rebuild computes what each proxy is to have and offers what changed. If a reference
 // leads nowhere it changes nothing and returns why. The caller holds mu.
 func (s *Server) rebuild() error {
-	scene := xds.Scene{World: s.world, Cuts: s.cuts}
-	for _, key := range s.keys() {
-		scene.Overlays = append(scene.Overlays, s.overlays[key].Staged)
-	}
 	built := map[string]xds.Resources{}
 	var faults []error
 	for id := range s.nodes {
-		resources, errs := scene.Build(id)
+		resources, errs := s.scene(id).Build(id)
 		for _, err := range errs {
 			s.log.Warn("overlay is left out", "node", id, "error", err)
 		}
@@ -56,6 +52,17 @@ func (s *Server) rebuild() error {
 		s.advance(n)
 	}
 	return nil
+}
+
+// scene is what a proxy's resources are made of.
+func (s *Server) scene(id string) xds.Scene {
+	scene := xds.Scene{World: s.world, Cuts: s.cuts}
+	for _, key := range s.keys() {
+		staged := s.overlays[key].Staged
+		staged.Armed = staged.Armed || s.overlays[key].early[id]
+		scene.Overlays = append(scene.Overlays, staged)
+	}
+	return scene
 }
 
 // advance brings what a proxy is offered nearer to its target: first what is new, with

@@ -45,6 +45,7 @@ type installed struct {
 	xds.Staged
 	need    map[string]need      // by node: the versions that hold it
 	ackedAt map[string]time.Time // by node: since when the node has it, without a break
+	early   map[string]bool      // nodes that get the keys before the others: see stage
 	armedAt time.Time            // when its keys were first offered; zero = not yet
 	lapsed  bool
 	cutAt   time.Time // when what was left was cut; zero = not
@@ -88,6 +89,9 @@ func (t *Traffic) Apply(ctx context.Context, o mesh.Overlay) (mesh.Acks, error) 
 
 // stage puts the overlay's endpoints into the twin, keys off unless an earlier
 // generation has them on. It returns what was there before, nil if nothing.
+//
+// A proxy that is not connected is to find the keys on when it comes: it may have them
+// on already, from a control plane before this one, and must not lose them in between.
 func (s *Server) stage(o mesh.Overlay) (*installed, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,6 +112,12 @@ func (s *Server) stage(o mesh.Overlay) (*installed, error) {
 	next := &installed{Staged: xds.Staged{Overlay: o}, ackedAt: map[string]time.Time{}}
 	if former != nil {
 		next.Armed, next.armedAt = former.Armed, s.now()
+	}
+	next.early = map[string]bool{}
+	for _, id := range s.required(o.Key) {
+		if s.ledger.Connected(id).IsZero() {
+			next.early[id] = true
+		}
 	}
 	s.overlays[o.Key] = next
 	s.leases.Grant(o.Key, o.Generation, leaseOf(o), s.now())

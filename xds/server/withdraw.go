@@ -35,7 +35,7 @@ func (t *Traffic) Withdraw(ctx context.Context, key mesh.OverlayKey, ramp time.D
 			return err
 		}
 	}
-	if err := s.change(key, func(o *installed) { o.Armed = false }); err != nil {
+	if err := s.change(key, func(o *installed) { o.Armed, o.early = false, nil }); err != nil {
 		return err
 	}
 	if err := s.awaitClean(ctx, key); err != nil {
