@@ -21,10 +21,11 @@ const (
 
 // study is the evidence of one symptom, computed as the walk needs it.
 type study struct {
-	s               *Snapshot
-	from, onset, to int64 // Unix seconds: baseline is [from, onset), evidence [onset, to)
-	others          marks
-	shifts          map[int32]*shift
+	s           *Snapshot
+	from, onset int64 // Unix seconds: the baseline is [from, onset),
+	since, to   int64 // the evidence [since, to)
+	others      marks
+	shifts      map[int32]*shift
 }
 
 // shift is how an edge changed at onset.
@@ -48,12 +49,15 @@ func (s *Snapshot) newStudy(symptom Symptom) *study {
 	if onset.IsZero() || onset.After(s.at) {
 		onset = s.at
 	}
-	end := s.at.Add(time.Second)
+	since, end := onset, s.at.Add(time.Second)
 	if limit := onset.Add(window); limit.Before(end) {
 		end = limit
 	}
+	if s.at.Sub(onset) > Retention-window { // its window is leaving the ring: look at the present
+		since, end = s.at.Add(-window), s.at.Add(time.Second)
+	}
 	st := &study{
-		s: s, from: onset.Add(-window).Unix(), onset: onset.Unix(), to: end.Unix(),
+		s: s, from: onset.Add(-window).Unix(), onset: onset.Unix(), since: since.Unix(), to: end.Unix(),
 		others: newMarks(len(s.names)), shifts: map[int32]*shift{},
 	}
 	for _, v := range s.numbers(symptom.Others) {
@@ -71,10 +75,10 @@ func (st *study) shift(i int32) *shift {
 	caller, callee := st.s.names[e.caller], st.s.names[e.callee]
 	sh := &shift{
 		before:  st.s.series.edgeTick(caller, callee, st.from, st.onset),
-		after:   st.s.series.edgeTick(caller, callee, st.onset, st.to),
+		after:   st.s.series.edgeTick(caller, callee, st.since, st.to),
 		sampled: st.s.series.sampled(caller, callee, st.to),
 	}
-	sh.judge(st.s.registry.objectives[callee], st.onset-st.from, st.to-st.onset)
+	sh.judge(st.s.registry.objectives[callee], st.onset-st.from, st.to-st.since)
 	st.shifts[i] = sh
 	return sh
 }

@@ -203,7 +203,7 @@ func (st *study) narrowBy(suspect *Suspect, instances []mesh.Instance, bad func(
 	worst, most, allBad, worstCalls, allCalls := -1, uint64(0), uint64(0), uint64(0), uint64(0)
 	for i := range instances {
 		tick := Tick{Hist: &Histogram{}}
-		st.s.series.add(&tick, trackKey{byInstance, string(instances[i].UID), suspect.Service}, st.onset, st.to)
+		st.s.series.add(&tick, trackKey{byInstance, string(instances[i].UID), suspect.Service}, st.since, st.to)
 		n := bad(tick)
 		allBad, allCalls = allBad+n, allCalls+tick.Requests
 		if n > most {

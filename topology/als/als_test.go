@@ -137,7 +137,7 @@ func serve(t *testing.T, config Config) accesslogv3.AccessLogServiceClient {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		conn.Close()
+		_ = conn.Close()
 		grpcServer.Stop()
 		if err := <-served; err != nil {
 			t.Error(err)

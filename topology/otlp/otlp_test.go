@@ -229,7 +229,7 @@ func TestRealExporter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	tooLarge := &collectorv1.ExportTraceServiceRequest{ResourceSpans: []*tracev1.ResourceSpans{{SchemaUrl: string(make([]byte, MaxBatch))}}}
 	if _, err := collectorv1.NewTraceServiceClient(conn).Export(ctx, tooLarge); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("a batch above the limit: %v, want ResourceExhausted", err)

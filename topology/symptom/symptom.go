@@ -177,8 +177,8 @@ func (d *Detector) slow(objective mesh.Objective, short, long topology.Tick) str
 // onset returns the earliest bad second of the long window.
 func (d *Detector) onset(now time.Time, service *mesh.ServiceState, series *topology.Series) time.Time {
 	for second := now.Add(-d.settings.Long).Unix(); second < now.Unix(); second++ {
-		tick, any := series.Service(service.Name, second)
-		if !any {
+		tick, seen := series.Service(service.Name, second)
+		if !seen {
 			continue
 		}
 		objective := service.Objective
