@@ -46,8 +46,8 @@ type trigger struct {
 
 // Rates of the bank.
 const (
-	leastErrors  = 0.001 // share of failures that is normal for every service
-	manyErrors   = 0.05
+	leastErrors = 0.001 // share of failures that is normal for every service
+	manyErrors  = 0.05
 	slowNormal  = 0.015 // share above the bound of slowness that is normal: 1 % by definition, and some
 	slowHarm    = 0.06
 	leastSlower = 5 * time.Millisecond // above the baseline's p99: less is noise of the machine

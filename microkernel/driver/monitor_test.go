@@ -1,0 +1,94 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sluicemesh/sluice/mesh"
+	"github.com/sluicemesh/sluice/microkernel"
+	"github.com/sluicemesh/sluice/microkernel/harm"
+	"github.com/sluicemesh/sluice/topology"
+)
+
+// steady gives every service 100 requests a second; from second bad on, half of those of
+// one service fail.
+type steady struct {
+	ill mesh.Service
+	bad int64
+}
+
+func (s steady) Tick(service mesh.Service, second int64) (harm.Tick, bool) {
+	tick := harm.Tick{Requests: 100, Hist: &topology.Histogram{}}
+	for range 100 {
+		tick.Hist.Add(4 * time.Millisecond)
+	}
+	if service == s.ill && second >= s.bad {
+		tick.Errors = 50
+	}
+	return tick, true
+}
+
+func watcher(m *fakeMesh, stats Stats) *Watcher {
+	return NewWatcher(WatcherSettings{
+		Stats: stats, Topology: m, World: m.World, Now: time.Now, Window: 5 * time.Second,
+	})
+}
+
+func TestTheWatcherJudgesAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		verdict, err := watcher(newMesh(), steady{}).Watch(t.Context(), microkernel.Watch{
+			Plan: "p", Services: []mesh.Service{cart, front, web}, For: 10 * time.Second,
+		})
+		if err != nil || verdict.Label != microkernel.Clean {
+			t.Errorf("Watch = %+v, %v", verdict, err)
+		}
+		if took := time.Since(began); took < 10*time.Second || took > 13*time.Second {
+			t.Errorf("judged after %v", took)
+		}
+	})
+}
+
+func TestTheWatcherNoticesHarmAgainstTheFrozenBaseline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watcher(newMesh(), steady{ill: front, bad: time.Now().Unix() + 2})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		order := microkernel.Watch{Plan: "p", Services: []mesh.Service{cart, front}, Disturbed: []mesh.Service{cart}}
+		if _, err := w.Watch(ctx, order); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("Watch = %v", err)
+		}
+		<-time.After(50 * time.Second) // a new baseline would be bad by now
+		order.For = 30 * time.Second
+		verdict, err := w.Watch(t.Context(), order)
+		if err != nil || verdict.Label != microkernel.Harm || verdict.Service != front {
+			t.Errorf("Watch = %+v, %v", verdict, err)
+		}
+	})
+}
+
+func TestWhoCallsADisturbedServiceIsDisturbedWhileThePlanRuns(t *testing.T) {
+	w := watcher(newMesh(), steady{})
+	order := microkernel.Watch{Plan: "p", Services: []mesh.Service{cart, front, web}, Disturbed: []mesh.Service{cart}}
+	for _, s := range w.subjects(order, time.Now()) {
+		if !s.Disturbed {
+			t.Errorf("%s is not disturbed", s.Service)
+		}
+	}
+	order.For = time.Second
+	for _, s := range w.subjects(order, time.Now()) {
+		if s.Disturbed != (s.Service == cart) {
+			t.Errorf("%s: disturbed %v while it is verified", s.Service, s.Disturbed)
+		}
+	}
+}
+
+func TestLoadsAreMeasured(t *testing.T) {
+	load := watcher(newMesh(), steady{}).Load(cart)
+	if load.Rate != 100 || load.Concurrency < 0.35 || load.Concurrency > 0.45 {
+		t.Errorf("Load = %+v, want 100 a second and 0.4 at once", load)
+	}
+}
