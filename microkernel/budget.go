@@ -13,6 +13,7 @@ import (
 // act is one service that a plan acted on, or asked to drain: what budgets count.
 type act struct {
 	at       Instant
+	plan     PlanID
 	by       string
 	agent    bool // by a principal of role Proposer
 	service  mesh.Service
@@ -199,7 +200,7 @@ func (t *turn) charge(p *plan, j *judgement) {
 	t.prune()
 	for _, s := range j.touched {
 		t.acts = append(t.acts, act{
-			at: t.now, by: p.Proposer.Name, agent: p.Proposer.Role == Proposer, service: s,
+			at: t.now, plan: p.ID, by: p.Proposer.Name, agent: p.Proposer.Role == Proposer, service: s,
 			restarts: j.restarts[s], drains: j.drains[s], acted: true,
 		})
 	}
@@ -218,6 +219,20 @@ func (t *turn) chargeAsked(p *plan, j *judgement) {
 		}
 		if j.drains[s] > 0 && had >= t.policy.DrainsPerTarget && had < t.policy.DrainsPerTargetHold {
 			t.acts = append(t.acts, act{at: t.now, by: p.Proposer.Name, service: s, drains: j.drains[s]})
+		}
+	}
+}
+
+// refund takes back what a plan was charged that never began: its restarts and
+// services. That it asked for drains is not forgotten.
+func (t *turn) refund(p *plan) {
+	if !slices.ContainsFunc(t.acts, func(a act) bool { return a.plan == p.ID }) {
+		return
+	}
+	t.prune()
+	for i := range t.acts {
+		if t.acts[i].plan == p.ID {
+			t.acts[i].restarts, t.acts[i].acted = 0, false
 		}
 	}
 }

@@ -80,6 +80,8 @@ func gated(s *State, p *plan) string {
 			return fmt.Sprintf("I2: %s is under way, its drain %s is not in force", r.Step.ID, d.Step.ID)
 		case r.term == s.term && d.term != s.term:
 			return fmt.Sprintf("I2: %s was ordered on the proof of another leader", r.Step.ID)
+		case r.term == s.term && !r.Grade.AtLeast(s.policy.LeastGrade):
+			return fmt.Sprintf("I2: %s was ordered on a proof of grade %q", r.Step.ID, r.Grade)
 		case !slices.Contains(d.overlay.Drain.Instances, a.Target.UID):
 			return fmt.Sprintf("I2: %s restarts what %s does not drain", r.Step.ID, d.Step.ID)
 		}

@@ -21,9 +21,14 @@ func (t *turn) led(ev Led) {
 	}
 	t.term = ev.Term
 	t.recovering = true
+	t.stop(TimerID{Name: timerProbe})
 	for _, at := range t.timers {
 		t.emit(SetTimer{Timer: at.id, After: max(at.due.Sub(t.now), 0)})
 	}
+	t.probe()
+}
+
+func (t *turn) probe() {
 	t.emit(Probe{})
 	t.set(TimerID{Name: timerProbe}, probeAgainIn)
 }
@@ -34,8 +39,7 @@ func (t *turn) probeAgain() {
 	if !t.recovering && !t.orphaned() {
 		return
 	}
-	t.emit(Probe{})
-	t.set(TimerID{Name: timerProbe}, probeAgainIn)
+	t.probe()
 }
 
 // orphaned reports whether a plan waits for a restart that an earlier leader ordered.
@@ -189,7 +193,7 @@ func (t *turn) goOn(p *plan) {
 		}
 		switch {
 		case s.inForce && s.undoing:
-			t.withdraw(p, i, s.removing, 0)
+			t.withdraw(p, i, s.removing, p.ramp(i))
 		case s.inForce && (s.State == StepRunning || p.restartsIn(i)):
 			s.State = StepRunning
 			t.startOverlay(p, i, s.overlay)
@@ -236,7 +240,7 @@ func (t *turn) takeOverCompensating(p *plan, ev Probed) {
 			t.emit(Withdraw{Plan: p.ID, Step: s.removing, Key: s.overlay.Key, Generation: s.Generation})
 		case s.gaveUp:
 		case s.inForce:
-			t.withdraw(p, i, s.removing, 0)
+			t.withdraw(p, i, s.removing, p.ramp(i))
 		default:
 			t.inverse(p, i)
 		}

@@ -89,6 +89,6 @@ func DefaultPolicy() Policy {
 		LeastRequests:       100,
 		LeastSampling:       0.01,
 		ProtectedNamespaces: isa.DefaultLimits().ProtectedNamespaces,
-		Self: []mesh.Service{"sluice/sluiced", "sluice/agents", "sluice-system/sluice"},
+		Self:                []mesh.Service{"sluice/sluiced", "sluice/agents", "sluice-system/sluice"},
 	}
 }

@@ -200,8 +200,12 @@ func (t *turn) startRestart(p *plan, i int, a isa.Restart) {
 		s.ordered = true
 	}
 	deadline := restartDeadline(a)
-	if s.drain >= 0 && p.steps[s.drain].leaseEnd.Sub(t.now) < deadline {
-		t.extend(p, s.drain)
+	if s.drain >= 0 {
+		d := &p.steps[s.drain]
+		s.Proof, s.Grade, s.Acks, s.Generation = d.Proof, d.Grade, d.Acks, d.Generation
+		if d.leaseEnd.Sub(t.now) < deadline {
+			t.extend(p, s.drain)
+		}
 	}
 	s.term = t.term
 	s.Waiting = "the instance to be ready again"

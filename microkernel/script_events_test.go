@@ -217,7 +217,13 @@ func spellAnswer(e microkernel.Answer) string {
 }
 
 func spellTimer(t microkernel.TimerID) string {
-	return strings.Trim(fmt.Sprintf("%s/%s/%s", t.Plan, t.Step, t.Name), "/")
+	var parts []string
+	for _, part := range []string{string(t.Plan), string(t.Step), t.Name} {
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, "/")
 }
 
 func spellOverlay(o *mesh.Overlay) string {

@@ -288,11 +288,18 @@ func (s *script) show(id string) string {
 	return b.String()
 }
 
+// arg returns the i-th argument that is not an option.
 func arg(d *datadriven.TestData, i int) string {
-	if i >= len(d.CmdArgs) {
-		return ""
+	for _, a := range d.CmdArgs {
+		if len(a.Vals) > 0 {
+			continue
+		}
+		if i == 0 {
+			return a.Key
+		}
+		i--
 	}
-	return d.CmdArgs[i].Key
+	return ""
 }
 
 func option(d *datadriven.TestData, key, otherwise string) string {
@@ -329,4 +336,3 @@ func duration(t *testing.T, text string) time.Duration {
 	}
 	return d
 }
-

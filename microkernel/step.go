@@ -109,6 +109,9 @@ func (t *turn) finish(p *plan, phase Phase) {
 		return
 	}
 	p.holding = false
+	if phase == Refused {
+		t.refund(p)
+	}
 	t.plans = slices.DeleteFunc(slices.Clone(t.plans), func(q *plan) bool { return q == p })
 	t.ownPlans = true
 	keep := t.done

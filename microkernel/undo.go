@@ -189,7 +189,7 @@ func (p *plan) inverse(i int) int {
 func (t *turn) undone(p *plan, i int) {
 	s := &p.steps[i]
 	by := p.index(s.removing)
-	s.inForce, s.undoing, s.removing, s.gaveUp = false, false, "", false
+	s.inForce, s.undoing, s.removing, s.gaveUp, s.Waiting = false, false, "", false, ""
 	t.stop(stepTimer(p.ID, s.Step.ID, timerAnswer))
 	t.stop(stepTimer(p.ID, s.Step.ID, timerRetry))
 	t.giveBack(p, i)
@@ -234,7 +234,12 @@ func (t *turn) undoFailed(p *plan, i int, why string) {
 	t.stop(stepTimer(p.ID, s.Step.ID, timerAnswer))
 	if s.attempts >= maxAttempts {
 		s.gaveUp = true
-		t.abort(p, fmt.Sprintf("step %s cannot be undone: %s", s.Step.ID, why))
+		lasting := fmt.Sprintf("step %s cannot be undone: %s", s.Step.ID, why)
+		if p.Reason != "" {
+			lasting = p.Reason + "; " + lasting
+		}
+		p.Reason = lasting
+		t.abort(p, lasting)
 		return
 	}
 	t.set(stepTimer(p.ID, s.Step.ID, timerRetry), time.Second<<(s.attempts-1))
@@ -246,7 +251,7 @@ func (t *turn) undoAgain(p *plan, i int) {
 		return
 	}
 	if s.inForce {
-		t.withdraw(p, i, s.removing, 0)
+		t.withdraw(p, i, s.removing, p.ramp(i))
 		return
 	}
 	t.inverse(p, i)
