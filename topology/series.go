@@ -123,7 +123,8 @@ func (s *Series) Record(c Call) {
 		return
 	}
 	second := c.At.Unix()
-	if s.clock != 0 && (second > s.clock+int64(MaxAhead/time.Second) || second <= s.clock-int64(Retention/time.Second)) {
+	ahead := second - s.clock
+	if s.clock != 0 && (ahead > int64(MaxAhead/time.Second) || ahead <= -int64(Retention/time.Second)) {
 		s.dropped++
 		return
 	}

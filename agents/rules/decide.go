@@ -230,7 +230,9 @@ func touched(settings Settings, o Observation, symptom Symptom) bool {
 			return false
 		}
 		return slices.Contains(p.RestartSet, symptom.Service) || slices.Contains(p.BlastRadius, symptom.Service) ||
-			slices.ContainsFunc(symptom.Group.RestartSet, func(s mesh.Service) bool { return slices.Contains(p.RestartSet, s) })
+			slices.ContainsFunc(symptom.Group.RestartSet, func(s mesh.Service) bool {
+				return slices.Contains(p.RestartSet, s)
+			})
 	})
 }
 

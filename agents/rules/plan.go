@@ -70,7 +70,9 @@ func rungs(settings Settings, o Observation, symptom Symptom) []wanted {
 	for _, targets := range [][]mesh.Service{strong, all} {
 		wider := o.Graph.Planned(targets)
 		if len(wider.RestartSet) > len(ladder[len(ladder)-1].set) {
-			ladder = append(ladder, wanted{set: wider.RestartSet, group: wider, epoch: group.Epoch, reason: culprit.Reason})
+			next := base
+			next.set, next.group = wider.RestartSet, wider
+			ladder = append(ladder, next)
 		}
 	}
 	return ladder

@@ -23,6 +23,11 @@ import (
 
 const secret = "a-proposers-token-of-some-length"
 
+type (
+	request[T any]  = connect.Request[T]
+	response[T any] = connect.Response[T]
+)
+
 // control is a control plane with a broken hotel, as far as a planner sees it.
 type control struct {
 	sluicev1connect.UnimplementedSluiceServiceHandler
@@ -33,7 +38,9 @@ type control struct {
 	plans    []*sluicev1.Plan
 }
 
-func (c *control) ListSymptoms(_ context.Context, r *connect.Request[sluicev1.ListSymptomsRequest]) (*connect.Response[sluicev1.ListSymptomsResponse], error) {
+func (c *control) ListSymptoms(
+	_ context.Context, r *request[sluicev1.ListSymptomsRequest],
+) (*response[sluicev1.ListSymptomsResponse], error) {
 	if r.Header().Get("Authorization") != "Bearer "+secret {
 		return nil, connect.NewError(connect.CodeUnauthenticated, nil)
 	}
@@ -45,7 +52,9 @@ func (c *control) ListSymptoms(_ context.Context, r *connect.Request[sluicev1.Li
 	}}), nil
 }
 
-func (c *control) GetTopology(context.Context, *connect.Request[sluicev1.GetTopologyRequest]) (*connect.Response[sluicev1.GetTopologyResponse], error) {
+func (c *control) GetTopology(
+	context.Context, *request[sluicev1.GetTopologyRequest],
+) (*response[sluicev1.GetTopologyResponse], error) {
 	return connect.NewResponse(&sluicev1.GetTopologyResponse{
 		Epoch: "sha256:1",
 		Services: []*sluicev1.Service{
@@ -53,30 +62,39 @@ func (c *control) GetTopology(context.Context, *connect.Request[sluicev1.GetTopo
 			{Name: "hotel/profile", Protocol: "http", Instances: []*sluicev1.Instance{{Name: "profile-0"}}},
 		},
 		Edges: []*sluicev1.Edge{
-			{Caller: "hotel/profile", Callee: "hotel/memcached", Sticky: true}, {Caller: "outside/ingress", Callee: "hotel/profile"},
+			{Caller: "hotel/profile", Callee: "hotel/memcached", Sticky: true},
+			{Caller: "outside/ingress", Callee: "hotel/profile"},
 		},
 	}), nil
 }
 
-func (c *control) GetGroup(_ context.Context, r *connect.Request[sluicev1.GetGroupRequest]) (*connect.Response[sluicev1.GetGroupResponse], error) {
+func (c *control) GetGroup(
+	_ context.Context, r *request[sluicev1.GetGroupRequest],
+) (*response[sluicev1.GetGroupResponse], error) {
 	if r.Msg.GetService() != "hotel/profile" {
 		return nil, connect.NewError(connect.CodeNotFound, nil)
 	}
 	return connect.NewResponse(&sluicev1.GetGroupResponse{
 		Symptom: "hotel/profile", Epoch: "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
-		Suspects:   []*sluicev1.Suspect{{Service: "hotel/memcached", Level: "service", Score: 1}},
-		RestartSet: []string{"hotel/memcached", "hotel/profile"}, DrainOrder: []string{"hotel/profile", "hotel/memcached"},
-		RestartOrder: []string{"hotel/memcached", "hotel/profile"}, RestoreOrder: []string{"hotel/memcached", "hotel/profile"},
+		Suspects:     []*sluicev1.Suspect{{Service: "hotel/memcached", Level: "service", Score: 1}},
+		RestartSet:   []string{"hotel/memcached", "hotel/profile"},
+		DrainOrder:   []string{"hotel/profile", "hotel/memcached"},
+		RestartOrder: []string{"hotel/memcached", "hotel/profile"},
+		RestoreOrder: []string{"hotel/memcached", "hotel/profile"},
 	}), nil
 }
 
-func (c *control) ListPlans(context.Context, *connect.Request[sluicev1.ListPlansRequest]) (*connect.Response[sluicev1.ListPlansResponse], error) {
+func (c *control) ListPlans(
+	context.Context, *request[sluicev1.ListPlansRequest],
+) (*response[sluicev1.ListPlansResponse], error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return connect.NewResponse(&sluicev1.ListPlansResponse{Plans: slices.Clone(c.plans)}), nil
 }
 
-func (c *control) ProposePlan(_ context.Context, r *connect.Request[sluicev1.ProposePlanRequest]) (*connect.Response[sluicev1.ProposePlanResponse], error) {
+func (c *control) ProposePlan(
+	_ context.Context, r *request[sluicev1.ProposePlanRequest],
+) (*response[sluicev1.ProposePlanResponse], error) {
 	program, _, faults := isa.Parse(r.Msg.GetProgram().GetSource())
 	if len(faults) > 0 {
 		return connect.NewResponse(&sluicev1.ProposePlanResponse{Verdict: "reject", Code: string(faults[0].Code)}), nil
@@ -85,7 +103,8 @@ func (c *control) ProposePlan(_ context.Context, r *connect.Request[sluicev1.Pro
 	defer c.mu.Unlock()
 	c.programs = append(c.programs, program)
 	if c.verdict == "admit" {
-		c.plans = append(c.plans, &sluicev1.Plan{Id: program.ID, Phase: "running", RestartSet: []string{"hotel/profile"}})
+		plan := &sluicev1.Plan{Id: program.ID, Phase: "running", RestartSet: []string{"hotel/profile"}}
+		c.plans = append(c.plans, plan)
 	}
 	return connect.NewResponse(&sluicev1.ProposePlanResponse{
 		Id: program.ID, Verdict: c.verdict, RetryAfter: durationpb.New(time.Hour),
@@ -167,7 +186,9 @@ func TestWaitsForItsTokenAndReadsANewOne(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range [][]string{{}, {"--token-file", "x", "extra"}, {"--token-file", "x", "--interval", "1ms"}, {"--nonsense"}} {
+	for _, args := range [][]string{
+		{}, {"--token-file", "x", "extra"}, {"--token-file", "x", "--interval", "1ms"}, {"--nonsense"},
+	} {
 		if code := run(args); code != exitUsage {
 			t.Errorf("%v: exit %d, want %d", args, code, exitUsage)
 		}

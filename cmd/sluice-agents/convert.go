@@ -88,7 +88,8 @@ func groupIn(m *sluicev1.GetGroupResponse) topology.Group {
 	}
 	for _, member := range m.GetMembers() {
 		for _, service := range servicesIn([]string{member.GetService()}) {
-			group.Members = append(group.Members, topology.Member{Service: service, Level: topology.Level(member.GetLevel())})
+			level := topology.Level(member.GetLevel())
+			group.Members = append(group.Members, topology.Member{Service: service, Level: level})
 		}
 	}
 	return group

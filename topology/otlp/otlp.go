@@ -110,7 +110,9 @@ type exporter interface {
 // export is the handler of the Export method.
 //
 //nolint:revive // the order of parameters is gRPC's
-func export(server any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
+func export(
+	server any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor,
+) (any, error) {
 	batch := new(raw)
 	if err := decode(batch); err != nil {
 		return nil, err

@@ -111,7 +111,8 @@ func (d *Detector) update(now time.Time, service *mesh.ServiceState, series *top
 	}
 	if bad {
 		state.lastBad = now
-		state.present.Evidence, state.present.ErrorShare, state.present.P99 = found.Evidence, found.ErrorShare, found.P99
+		found.Onset, found.Noticed = state.present.Onset, state.present.Noticed
+		*state.present = found
 	}
 	if now.Sub(state.lastBad) >= d.settings.Healthy {
 		delete(d.services, service.Name)
