@@ -47,7 +47,7 @@ func (a *app) planCheck(ctx context.Context, name, topology string) error {
 	switch {
 	case len(src.faults) > 0:
 	case topology != "":
-		answer, err = checkAgainst(src.program, topology)
+		answer, err = checkAgainst(src, topology)
 	default:
 		answer, err = a.checkOnline(ctx, src)
 	}
@@ -82,7 +82,9 @@ func (a *app) checkOnline(ctx context.Context, src source) (*sluicev1.CheckPlanR
 		return nil, err
 	}
 	fmt.Fprintln(a.err, "no control plane is up here: checking the plan's own structure only")
-	return offline(isa.Validate(src.program, nil), ""), nil
+	faults := isa.Validate(src.program, nil)
+	src.places.Place(faults)
+	return offline(faults, ""), nil
 }
 
 // offline is the verdict that static faults stand for.

@@ -84,12 +84,6 @@ func replaceFile(name string, data []byte) error {
 	return nil
 }
 
-// decodeProgram reads a program in the given spelling.
-func decodeProgram(data []byte, format codec.Format) (isa.Program, []isa.Fault) {
-	program, _, faults := codec.Decode(data, format)
-	return program, faults
-}
-
 // encodeProgram spells a program.
 func encodeProgram(p isa.Program, format codec.Format) ([]byte, error) {
 	out, err := codec.Encode(p, format)

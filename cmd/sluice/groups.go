@@ -77,8 +77,6 @@ Without --planned, SERVICE is the symptom; --onset and --window narrow the evide
 	command.Flags().BoolVar(&flags.planned, "planned", false, "the group of a planned restart of SERVICE")
 	command.Flags().StringVar(&flags.onset, "onset", "", "when the symptom began, RFC 3339 (default: as noticed)")
 	command.Flags().DurationVar(&flags.window, "window", 0, "evidence interval after the onset (0: the default)")
-	command.MarkFlagsMutuallyExclusive("planned", "onset")
-	command.MarkFlagsMutuallyExclusive("planned", "window")
 	return command
 }
 
@@ -110,6 +108,9 @@ func (a *app) groups(ctx context.Context, flags groupFlags, target string) error
 
 func (f groupFlags) question(service string) (*sluicev1.GetGroupRequest, error) {
 	question := &sluicev1.GetGroupRequest{Service: service, Planned: f.planned}
+	if f.planned && (f.onset != "" || f.window != 0) {
+		return nil, usage("--planned excludes --onset and --window: a planned restart has no symptom")
+	}
 	if f.onset != "" {
 		onset, err := time.Parse(time.RFC3339, f.onset)
 		if err != nil {

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
@@ -182,10 +184,19 @@ func proxyTable(w io.Writer, proxies []*sluicev1.Proxy) {
 	}
 }
 
-// oneLine makes text of a proxy safe for a terminal.
+// oneLine makes text that others wrote safe for a terminal: what is not printable, line
+// ends and marks that turn the direction of writing too, is escaped.
 func oneLine(text string) string {
-	quoted := strconv.QuoteToASCII(text)
-	return quoted[1 : len(quoted)-1]
+	var out strings.Builder
+	for _, r := range text {
+		if unicode.IsPrint(r) {
+			out.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRuneToASCII(r)
+		out.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return out.String()
 }
 
 func connected(p *sluicev1.Proxy) string {

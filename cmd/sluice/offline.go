@@ -18,16 +18,17 @@ const maxTopology = 256 << 20
 
 // checkAgainst checks a program against an exported topology: its structure, then its
 // targets, orders and limits.
-func checkAgainst(p isa.Program, path string) (*sluicev1.CheckPlanResponse, error) {
+func checkAgainst(src source, path string) (*sluicev1.CheckPlanResponse, error) {
 	export, err := readTopology(path)
 	if err != nil {
 		return nil, err
 	}
-	env := environment(export, p)
-	if faults := isa.Validate(p, env); len(faults) > 0 {
+	env := environment(export, src.program)
+	if faults := isa.Validate(src.program, env); len(faults) > 0 {
+		src.places.Place(faults)
 		return offline(faults, export.Epoch), nil
 	}
-	expanded, faults := isa.Expand(p, env)
+	expanded, faults := isa.Expand(src.program, env)
 	if len(faults) == 0 {
 		faults = isa.ValidateExpanded(expanded, env)
 	}

@@ -20,7 +20,8 @@ type source struct {
 	data    []byte
 	format  codec.Format
 	program isa.Program
-	faults  []isa.Fault // of decoding
+	places  isa.Positions // where its parts stand
+	faults  []isa.Fault   // of decoding
 }
 
 // readProgram reads FILE or - and decodes it. What is wrong with the program are
@@ -50,7 +51,7 @@ func (a *app) readProgram(name string) (source, error) {
 		}}
 		return src, nil
 	}
-	src.program, src.faults = decodeProgram(data, src.format)
+	src.program, src.places, src.faults = codec.Decode(data, src.format)
 	return src, nil
 }
 

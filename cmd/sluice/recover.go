@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -93,12 +94,14 @@ func (r *recovery) flags(c *cobra.Command) {
 func (r *recovery) emptyFlags(c *cobra.Command) {
 	c.Flags().StringVar(&r.to, "to", "", "send requests to this service meanwhile")
 	c.Flags().StringVar(&r.onEmpty, "on-empty", "", "requests for which no instance is left: hold or shed (default: hold)")
-	c.MarkFlagsMutuallyExclusive("to", "on-empty")
 }
 
 // style checks the flags that shape the program.
 func (r *recovery) style() (compose.Style, error) {
 	style := compose.Style{Mode: isa.Mode(r.mode), OnEmpty: mesh.OnEmpty(r.onEmpty)}
+	if r.to != "" && r.onEmpty != "" {
+		return style, usage("--to and --on-empty exclude each other: requests go elsewhere, or are held or shed")
+	}
 	if !slices.Contains([]isa.Mode{"", isa.Rolling, isa.Replace, isa.InPlace}, style.Mode) {
 		return style, usage("--mode %q: want rolling, replace or in-place", r.mode)
 	}
@@ -148,7 +151,7 @@ func (r *recovery) restart(ctx context.Context, target string) error {
 		return apiError(r.server, err)
 	}
 	if others := slices.DeleteFunc(slices.Clone(group.Msg.GetRestartSet()), func(s string) bool { return s == service }); len(others) > 0 {
-		fmt.Fprintf(r.app.err, "restarted with %s: %s\n", service, strings.Join(others, ", "))
+		fmt.Fprintf(r.app.err, "%s takes these with it: %s\n", service, strings.Join(others, ", "))
 	}
 	return r.carryOut(ctx, style.Restart(r.id("restart", service), orders(group.Msg), facts), nil)
 }
@@ -255,6 +258,10 @@ func (r *recovery) carryOut(ctx context.Context, program isa.Program, done func(
 		return r.show(ctx, program)
 	}
 	answer, err := r.app.propose(ctx, r.api, wire(program))
+	if errors.Is(ctx.Err(), context.Canceled) {
+		fmt.Fprintf(r.app.err, "plan %s may have been handed in; stop it with `sluice plan abort %s`\n", program.ID, program.ID)
+		return ctx.Err()
+	}
 	if err != nil {
 		return apiError(r.server, err)
 	}

@@ -104,6 +104,7 @@ func add(root *cobra.Command, group string, commands ...*cobra.Command) {
 // strict makes every wrong flag or argument a usage error, and a command that only
 // has subcommands refuse unknown ones.
 func strict(command *cobra.Command) {
+	command.SuggestionsMinimumDistance = 2
 	command.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage("%w (see `%s --help`)", err, c.CommandPath())
 	})
