@@ -91,14 +91,17 @@ func Meanings() []Meaning {
 // staticMeanings are the codes of decoding and of the static checker.
 func staticMeanings() []Meaning {
 	return []Meaning{
-		{CodeDecode, "reject", "the source is malformed: syntax, unknown, duplicate or missing field, wrong type or word"},
+		{CodeDecode, "reject",
+			"the source is malformed: syntax, unknown, duplicate or missing field, wrong type or word"},
 		{CodeName, "reject", "a name is not DNS-1123, or an id is malformed or used twice; nothing is repaired"},
-		{CodeTooLarge, "reject", "more bytes, values, levels or steps than a plan may have; refused before it is parsed"},
+		{CodeTooLarge, "reject",
+			"more bytes, values, levels or steps than a plan may have; refused before it is parsed"},
 		{CodeRange, "reject", "a number or duration outside its range"},
 		{CodeCycle, "reject", "steps wait for each other"},
 		{CodeUnknownTarget, "reject", "a service or instance does not exist"},
 		{CodeUnknownStep, "reject", "a step names a step that does not exist"},
-		{CodeLinear, "reject", "a drain is not given back exactly once, or used outside the time in which it is in force"},
+		{CodeLinear, "reject",
+			"a drain is not given back exactly once, or used outside the time in which it is in force"},
 		{CodeOrder, "reject", "against one of the three orders, or a restart set that is not restarted as a whole"},
 		{CodeLease, "reject", "a lease does not cover the deadlines up to the restore"},
 		{CodeScaleFloor, "reject", "fewer replicas than may be"},
@@ -119,8 +122,10 @@ func admissionMeanings() []Meaning {
 	return []Meaning{
 		{CodeHoldUnavailable, "reject", "requests to the target cannot be held in this mesh"},
 		{CodeUnsupported, "reject", "the action or operand does not fit the target, or cannot be done in this mesh"},
-		{CodeNotDrainable, "reject", "traffic cannot be taken off the target with a proof of the grade that policy demands"},
-		{CodeStaleEpoch, "reject", "the topology has changed where it matters to this plan; the answer has the new epoch"},
+		{CodeNotDrainable, "reject",
+			"traffic cannot be taken off the target with a proof of the grade that policy demands"},
+		{CodeStaleEpoch, "reject",
+			"the topology has changed where it matters to this plan; the answer has the new epoch"},
 		{CodeConflict, "reject", "two steps, or another plan within the TTL, hold the same target or overlay"},
 		{CodeIDConflict, "reject", "the id was used for another plan"},
 		{CodeExpired, "reject", "the plan's time to live is over"},

@@ -47,7 +47,8 @@ func (d *decoder) object(n *Node, path string, known ...string) scope {
 	s := scope{d: d, node: n, path: path}
 	d.positions[path] = n.At
 	if n.Kind != Object {
-		d.fault(n.At, CodeDecode, path, n.Kind.String()+" where an object is wanted", "fields are "+strings.Join(known, ", "))
+		d.fault(n.At, CodeDecode, path, n.Kind.String()+" where an object is wanted",
+			"fields are "+strings.Join(known, ", "))
 		s.node, s.void = &Node{Kind: Object, At: n.At}, true
 		return s
 	}
@@ -55,9 +56,11 @@ func (d *decoder) object(n *Node, path string, known ...string) scope {
 		kid := &n.Kids[i]
 		switch {
 		case !slices.Contains(known, kid.Name):
-			d.fault(kid.NameAt, CodeDecode, path, "unknown field "+quote(kid.Name), "fields are "+strings.Join(known, ", "))
+			d.fault(kid.NameAt, CodeDecode, path, "unknown field "+quote(kid.Name),
+				"fields are "+strings.Join(known, ", "))
 		case n.field(kid.Name) != kid:
-			d.fault(kid.NameAt, CodeDecode, s.sub(kid.Name), "field "+quote(kid.Name)+" is given twice", "keep one of them")
+			d.fault(kid.NameAt, CodeDecode, s.sub(kid.Name), "field "+quote(kid.Name)+" is given twice",
+				"keep one of them")
 		}
 	}
 	return s
@@ -261,7 +264,8 @@ func (s scope) list(name string, limit int) []Node {
 		return nil
 	}
 	if len(n.Kids) > limit && !s.d.trusted {
-		s.d.fault(n.At, CodeTooLarge, s.sub(name), fmt.Sprintf("%d entries", len(n.Kids)), fmt.Sprintf("at most %d", limit))
+		s.d.fault(n.At, CodeTooLarge, s.sub(name), fmt.Sprintf("%d entries", len(n.Kids)),
+			fmt.Sprintf("at most %d", limit))
 		return nil
 	}
 	return n.Kids

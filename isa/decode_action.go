@@ -181,18 +181,19 @@ func (s scope) target() Target {
 }
 
 // oneTarget checks which fields of a target go together.
-func (t scope) oneTarget() {
-	has := func(name string) bool { return t.node.field(name) != nil }
-	group := t.node.field("group")
+func (s scope) oneTarget() {
+	has := func(name string) bool { return s.node.field(name) != nil }
+	group := s.node.field("group")
 	subset := has("zone") || has("version")
 	switch {
 	case !has("service") && group == nil:
-		t.d.fault(t.node.At, CodeDecode, t.path, "the target names neither a service nor a group", "add service")
-	case group != nil && len(t.node.Kids) > 1:
-		t.d.fault(group.NameAt, CodeDecode, t.path, "group stands alone in a target", "remove the other fields")
+		s.d.fault(s.node.At, CodeDecode, s.path, "the target names neither a service nor a group", "add service")
+	case group != nil && len(s.node.Kids) > 1:
+		s.d.fault(group.NameAt, CodeDecode, s.path, "group stands alone in a target", "remove the other fields")
 	case group != nil && group.Kind == List && len(group.Kids) == 0:
-		t.d.fault(group.At, CodeDecode, t.path, "the group is empty", "name its services")
+		s.d.fault(group.At, CodeDecode, s.path, "the group is empty", "name its services")
 	case has("instance") && (has("uid") || has("uids") || subset), has("uid") && (has("uids") || subset):
-		t.d.fault(t.node.At, CodeDecode, t.path, "the target is narrowed in two ways", "keep one of instance, uid, subset")
+		s.d.fault(s.node.At, CodeDecode, s.path, "the target is narrowed in two ways",
+			"keep one of instance, uid, subset")
 	}
 }

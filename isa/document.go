@@ -31,14 +31,15 @@ func Grammar() string {
 
 // formGrammar spells one action; what must be there stands outside of braces.
 func formGrammar(f form) string {
-	must := fmt.Sprintf("%q %s", f.word, map[string]string{"target": "target", "drain": "id", "object": "object"}[f.first])
+	must := fmt.Sprintf("%q %s", f.word, map[string]string{"target": "target", "drain": "id",
+		"object": "object"}[f.first])
 	var may []string
 	for _, o := range f.operands {
-		switch spelled := operandGrammar(o); {
-		case o.field == "perSecond" || o.field == "replicas" || o.field == "revision" || o.field == "until":
-			must += " " + spelled
+		switch o.field {
+		case "perSecond", "replicas", "revision", "until":
+			must += " " + operandGrammar(o)
 		default:
-			may = append(may, spelled)
+			may = append(may, operandGrammar(o))
 		}
 	}
 	if len(may) == 0 {
@@ -65,7 +66,8 @@ func operandGrammar(o operand) string {
 func EffectTable() string {
 	out := "| action | text | operands | effect class | write set | undone by |\n|---|---|---|---|---|---|\n"
 	for _, e := range Effects() {
-		out += fmt.Sprintf("| `%s` | `%s` | %s | %s | %s | %s |\n", e.Kind, e.Word, e.Operands, e.Class, e.Writes, e.UndoneBy)
+		out += fmt.Sprintf("| `%s` | `%s` | %s | %s | %s | %s |\n", e.Kind, e.Word, e.Operands, e.Class,
+			e.Writes, e.UndoneBy)
 	}
 	return out
 }

@@ -27,7 +27,8 @@ type Effect struct {
 // Effects returns the effect table, in the order of the documentation.
 func Effects() []Effect {
 	return []Effect{
-		{KindRestart, "restart", "target (instance, subset, service, group), mode rolling / replace / in-place, drain, deadline",
+		{KindRestart, "restart",
+			"target (instance, subset, service, group), mode rolling / replace / in-place, drain, deadline",
 			Restartable, "the processes of the target's instances", "nothing: forward only (wait, escalate, page)"},
 		{KindDrain, "drain", "target (instance, subset, service), share 1-100 %, `to` or on-empty hold / shed, " +
 			"streams wait / ask / cut / refuse, deadline, lease",

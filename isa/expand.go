@@ -127,7 +127,8 @@ func (e *expander) instances(step int, t Target) []*mesh.Instance {
 			}
 		}
 		if found := out[before:]; len(found) == 0 {
-			e.fault(step, CodeUnknownTarget, "no instance of "+quote(string(service))+" is meant by "+quote(FormatTarget(t)),
+			e.fault(step, CodeUnknownTarget,
+				"no instance of "+quote(string(service))+" is meant by "+quote(FormatTarget(t)),
 				"name instances that exist")
 		} else {
 			slices.SortFunc(found, func(a, b *mesh.Instance) int {
@@ -158,7 +159,8 @@ func (e *expander) restart(i int, step Step, a Restart) {
 	found := e.instances(i, a.Target)
 	switch {
 	case len(found) > MaxExpandedSteps/3:
-		e.fault(i, CodeTooLarge, fmt.Sprintf("%d instances in one restart", len(found)), "restart fewer instances in one plan")
+		e.fault(i, CodeTooLarge, fmt.Sprintf("%d instances in one restart", len(found)),
+			"restart fewer instances in one plan")
 	case a.Drain == "" && !a.NoDrain && !single(a.Target):
 		e.macro(i, step, a, found)
 	case len(found) == 1:
@@ -267,7 +269,8 @@ func (e *expander) unique() []Fault {
 	for i := range e.steps {
 		id := e.steps[i].ID
 		if first, found := seen[id]; found && e.origin[first] != e.origin[i] {
-			e.fault(e.origin[i], CodeName, "the id "+quote(string(id))+" is also made by an expansion", "rename the step")
+			e.fault(e.origin[i], CodeName, "the id "+quote(string(id))+" is also made by an expansion",
+				"rename the step")
 		}
 		seen[id] = i
 	}

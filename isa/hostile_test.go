@@ -71,7 +71,8 @@ func hostile() []struct{ row, name, src, code string } {
 	}
 	return []struct{ row, name, src, code string }{
 		{"1", "the whole fleet by groups", wholeFleet(5000), "blast-radius"},
-		{"3", "every replica, nothing said of the requests", "plan p\nd1 = drain shop/cart\nt1 = restore d1 after d1", "no-capacity"},
+		{"3", "every replica, nothing said of the requests",
+			"plan p\nd1 = drain shop/cart\nt1 = restore d1 after d1", "no-capacity"},
 		{"5", "scale to 0", json(fmt.Sprintf(scale, "0")), "scale-floor"},
 		{"6", "scale to 10^9", json(fmt.Sprintf(scale, "1000000000")), "range"},
 		{"6", "scale to -1", json(fmt.Sprintf(scale, "-1")), "range"},
@@ -89,7 +90,8 @@ func hostile() []struct{ row, name, src, code string } {
 		{"9", "the xDS server", "plan p\nd1 = drain sluice-system/xds hold\nt1 = restore d1 after d1", "self"},
 		{"10", "kube-system", "plan p\nr1 = restart kube-system/coredns", "protected-namespace"},
 		{"10", "istio-system", "plan p\ns1 = scale istio-system/istiod to 1", "protected-namespace"},
-		{"10", "cert-manager", "plan p\nd1 = drain cert-manager/webhook shed\nt1 = restore d1 after d1", "protected-namespace"},
+		{"10", "cert-manager", "plan p\nd1 = drain cert-manager/webhook shed\nt1 = restore d1 after d1",
+			"protected-namespace"},
 		{"13", "fan-in of 25 without drain", "plan p\nr1 = restart shop/hub", "drain-required"},
 		{"14", "caller before callee", "plan p\nr1 = restart shop/front\nr2 = restart shop/cart after r1", "order"},
 		{"14", "both at once", "plan p\nr1 = restart shop/cart\nr2 = restart shop/front", "order"},
@@ -106,7 +108,8 @@ func hostile() []struct{ row, name, src, code string } {
 		{"17", "trailing bytes", json("") + "x", "decode"},
 		{"17", "unknown field", `{"id":"p","steps":[],"x":1}`, "decode"},
 		{"17", "unknown action", json(`{"id":"a","reboot":{"target":{"service":"shop/cart"}}}`), "decode"},
-		{"17", "wrong case of an enum", json(`{"id":"a","restart":{"target":{"service":"shop/cart"},"mode":"ROLLING"}}`), "decode"},
+		{"17", "wrong case of an enum",
+			json(`{"id":"a","restart":{"target":{"service":"shop/cart"},"mode":"ROLLING"}}`), "decode"},
 		{"17", "required field missing", json(`{"id":"a","restart":{}}`), "decode"},
 		{"17", "action with a NUL", json(`{"id":"a","action":"restart\u0000"}`), "decode"},
 		{"18", "Cyrillic", target("рayment"), "name"},
@@ -199,7 +202,8 @@ func TestBenign(t *testing.T) {
 		ring += "\n"
 	}
 	last := "d0"
-	for _, part := range []string{"r%d = restart ring/r%d with d%d deadline 10s after %s\n", "t%d = restore d%d after %[4]s\n"} {
+	for _, part := range []string{"r%d = restart ring/r%d with d%d deadline 10s after %s\n",
+		"t%d = restore d%d after %[4]s\n"} {
 		for i := range 6 {
 			if part[0] == 'r' {
 				ring += fmt.Sprintf(part, i, i, i, last)

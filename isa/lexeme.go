@@ -101,7 +101,8 @@ type lexFault struct {
 
 // parseDuration reads a duration as Go spells it: "250ms", "30s", "1m30s", "1.5s".
 func parseDuration(text string) (time.Duration, *lexFault) {
-	malformed := &lexFault{CodeDecode, quote(text) + " is not a duration", `write a number and a unit, such as "30s" or "1m30s"`}
+	malformed := &lexFault{CodeDecode, quote(text) + " is not a duration",
+		`write a number and a unit, such as "30s" or "1m30s"`}
 	if text == "" || len(text) > 32 {
 		return 0, malformed
 	}
@@ -176,7 +177,8 @@ func parseRate(text string) (float64, *lexFault) {
 	unsigned := strings.TrimPrefix(text, "-")
 	whole, fraction, pointed := strings.Cut(unsigned, ".")
 	if !plainDigits(whole) || pointed && !digitsOnly(fraction) || len(text) > 400 {
-		return 0, &lexFault{CodeDecode, quote(text) + " is not a decimal number", "write digits, at most one point, no exponent"}
+		return 0, &lexFault{CodeDecode, quote(text) + " is not a decimal number",
+			"write digits, at most one point, no exponent"}
 	}
 	rate, err := strconv.ParseFloat(unsigned, 64)
 	switch {

@@ -12,43 +12,28 @@ import (
 const ownNamespace = "sluice-system"
 
 // DefaultLimits returns the documented defaults of RecoveryPolicy.
-func DefaultLimits() Limits {
-	return Limits{
-		MaxGroupSize:     30,
-		FanInMustDrain:   20,
-		MaxPlanServices:  8,
-		MaxPlanShare:     0.25,
-		MaxPlanCeiling:   30,
-		LimitShareOfLoad: 0.5,
-		BreakConcurrency: 2,
-		MaxLease:         120 * time.Second,
-		MaxDrainDeadline: 30 * time.Second,
-		ProtectedNamespaces: []string{
-			"calico-system", "cert-manager", "istio-cni", "istio-system", "kube-flannel", "kube-node-lease",
-			"kube-public", "kube-system", "linkerd", "linkerd-cni", "linkerd-viz", "observability",
-			"opentelemetry-operator-system", ownNamespace, "tigera-operator",
-		},
-		Self: []mesh.Service{"sluice/agents", "sluice/sluiced", ownNamespace + "/sluice"},
-	}
-}
+func DefaultLimits() Limits { return Limits{}.complete() }
 
 // complete returns l with the default for every limit that is zero.
 func (l Limits) complete() Limits {
-	d := DefaultLimits()
-	l.MaxGroupSize = cmp.Or(l.MaxGroupSize, d.MaxGroupSize)
-	l.FanInMustDrain = cmp.Or(l.FanInMustDrain, d.FanInMustDrain)
-	l.MaxPlanServices = cmp.Or(l.MaxPlanServices, d.MaxPlanServices)
-	l.MaxPlanShare = cmp.Or(l.MaxPlanShare, d.MaxPlanShare)
-	l.MaxPlanCeiling = cmp.Or(l.MaxPlanCeiling, d.MaxPlanCeiling)
-	l.LimitShareOfLoad = cmp.Or(l.LimitShareOfLoad, d.LimitShareOfLoad)
-	l.BreakConcurrency = cmp.Or(l.BreakConcurrency, d.BreakConcurrency)
-	l.MaxLease = cmp.Or(l.MaxLease, d.MaxLease)
-	l.MaxDrainDeadline = cmp.Or(l.MaxDrainDeadline, d.MaxDrainDeadline)
+	l.MaxGroupSize = cmp.Or(l.MaxGroupSize, 30)
+	l.FanInMustDrain = cmp.Or(l.FanInMustDrain, 20)
+	l.MaxPlanServices = cmp.Or(l.MaxPlanServices, 8)
+	l.MaxPlanShare = cmp.Or(l.MaxPlanShare, 0.25)
+	l.MaxPlanCeiling = cmp.Or(l.MaxPlanCeiling, 30)
+	l.LimitShareOfLoad = cmp.Or(l.LimitShareOfLoad, 0.5)
+	l.BreakConcurrency = cmp.Or(l.BreakConcurrency, 2)
+	l.MaxLease = cmp.Or(l.MaxLease, 120*time.Second)
+	l.MaxDrainDeadline = cmp.Or(l.MaxDrainDeadline, 30*time.Second)
 	if l.ProtectedNamespaces == nil {
-		l.ProtectedNamespaces = d.ProtectedNamespaces
+		l.ProtectedNamespaces = []string{
+			"calico-system", "cert-manager", "istio-cni", "istio-system", "kube-flannel", "kube-node-lease",
+			"kube-public", "kube-system", "linkerd", "linkerd-cni", "linkerd-viz", "observability",
+			"opentelemetry-operator-system", ownNamespace, "tigera-operator",
+		}
 	}
 	if l.Self == nil {
-		l.Self = d.Self
+		l.Self = []mesh.Service{"sluice/agents", "sluice/sluiced", ownNamespace + "/sluice"}
 	}
 	return l
 }

@@ -180,7 +180,8 @@ func TestEffects(t *testing.T) {
 			t.Errorf("%s: writes %v, want %v", test.action.Kind(), got, test.writes)
 		}
 	}
-	if undo, ok := isa.Inverse(isa.Step{ID: "d1", Action: isa.Drain{}}, nil); !ok || undo != (isa.RestoreTraffic{Drain: "d1"}) {
+	if undo, ok := isa.Inverse(isa.Step{ID: "d1", Action: isa.Drain{}},
+		nil); !ok || undo != (isa.RestoreTraffic{Drain: "d1"}) {
 		t.Errorf("a drain is undone by %v, %v", undo, ok)
 	}
 	if _, ok := isa.Inverse(isa.Step{ID: "r1", Action: isa.Restart{}}, nil); ok {

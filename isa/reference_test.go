@@ -351,7 +351,8 @@ func TestReference(t *testing.T) {
 		}
 		for _, code := range compared(want) {
 			if want[code] != got[code] {
-				t.Fatalf("seed %d: %s: reference %v, checker %v\n%s%s", seed, code, want[code], got[code], isa.FormatText(p), listFaults(faults))
+				t.Fatalf("seed %d: %s: reference %v, checker %v\n%s%s", seed, code, want[code], got[code],
+					isa.FormatText(p), listFaults(faults))
 			}
 			if want[code] {
 				counts[code]++
@@ -365,7 +366,8 @@ func TestReference(t *testing.T) {
 	if 10*valid < 3**programs {
 		t.Errorf("only %d of %d programs are valid", valid, *programs)
 	}
-	for _, code := range []isa.Code{isa.CodeLinear, isa.CodeOrder, isa.CodeConflict, isa.CodeCycle, isa.CodeUnknownStep, isa.CodeLease} {
+	for _, code := range []isa.Code{isa.CodeLinear, isa.CodeOrder, isa.CodeConflict, isa.CodeCycle,
+		isa.CodeUnknownStep, isa.CodeLease} {
 		if counts[code] == 0 {
 			t.Errorf("no program had code %s", code)
 		}

@@ -54,7 +54,8 @@ func definitions() Node {
 	add("token", pattern(tokenPattern))
 	add("selector", pattern(selectorPattern))
 	add("duration", pattern(durationPattern))
-	add("check", object(property{"service", definition("service"), true}, property{"for", definition("duration"), true}))
+	add("check", object(property{"service", definition("service"), true}, property{"for", definition("duration"),
+		true}))
 	add("target", targetSchema())
 	add("step", stepSchema())
 	for _, kind := range actions() {
@@ -107,11 +108,13 @@ func operandSchemas(kind Kind) []property {
 		return []property{target, {"mode", enum("rolling", "replace", "in-place"), false}, drain, deadline}
 	case KindDrain:
 		return []property{target, {"share", integer(1, 100), false}, {"to", definition("service"), false},
-			{"onEmpty", enum("hold", "shed"), false}, {"streams", enum("wait", "ask", "cut", "refuse"), false}, deadline, lease}
+			{"onEmpty", enum("hold", "shed"), false}, {"streams", enum("wait", "ask", "cut", "refuse"),
+				false}, deadline, lease}
 	case KindRestoreTraffic:
 		return []property{drain, {"ramp", definition("duration"), false}}
 	case KindCircuitBreak:
-		return []property{target, caller, threshold("maxRequests"), threshold("maxConnections"), threshold("maxPending"),
+		return []property{target, caller, threshold("maxRequests"), threshold("maxConnections"),
+			threshold("maxPending"),
 			threshold("maxRetries"), threshold("consecutive5xx"), lease}
 	case KindRateLimit:
 		rate := Node{Kind: Object, Kids: []Node{str("type", "number"), num("minimum", 0), num("maximum", MaxPerSecond)}}
@@ -133,7 +136,8 @@ func object(properties ...property) Node {
 			required.Kids = append(required.Kids, Node{Kind: String, Text: p.name})
 		}
 	}
-	out := Node{Kind: Object, Kids: []Node{str("type", "object"), named("additionalProperties", Node{Kind: Bool, Text: "false"})}}
+	out := Node{Kind: Object, Kids: []Node{str("type", "object"), named("additionalProperties", Node{Kind: Bool,
+		Text: "false"})}}
 	if len(required.Kids) > 0 {
 		out.Kids = append(out.Kids, named("required", required))
 	}

@@ -128,7 +128,10 @@ func parseEnv(t *testing.T, input string) *isa.Env {
 			env.Services = append(env.Services, parseFacts(t, words))
 		}
 	}
-	slices.SortFunc(env.Services, func(a, b isa.ServiceFacts) int { return strings.Compare(string(a.Name), string(b.Name)) })
+	slices.SortFunc(env.Services, func(a, b isa.ServiceFacts) int {
+		return strings.Compare(string(a.Name),
+			string(b.Name))
+	})
 	env.GraphSize = max(env.GraphSize, len(env.Services))
 	return env
 }
@@ -180,7 +183,8 @@ func instancesOf(service mesh.Service, n int, states, zones []string) []mesh.Ins
 	out := make([]mesh.Instance, n)
 	for i := range out {
 		name := fmt.Sprintf("%s-%d", service.Name(), i)
-		out[i] = mesh.Instance{Name: name, Ref: mesh.Ref{Service: service, UID: mesh.UID("u-" + name)}, State: mesh.Ready}
+		out[i] = mesh.Instance{Name: name, Ref: mesh.Ref{Service: service, UID: mesh.UID("u-" + name)},
+			State: mesh.Ready}
 		if len(states) > 0 {
 			out[i].State = mesh.InstanceState(states[i%len(states)])
 		}

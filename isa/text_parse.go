@@ -261,7 +261,8 @@ func (t *textParser) narrow(n *Node, word string, at Position) {
 	if subset, ok := strings.CutPrefix(word, "{"); ok {
 		subset, rest, closed := strings.Cut(subset, "}")
 		if !closed {
-			t.fault(at, CodeDecode, "the subset "+quote(word)+" is not closed", "write {zone=a} or {version=v2} without blanks")
+			t.fault(at, CodeDecode, "the subset "+quote(word)+" is not closed",
+				"write {zone=a} or {version=v2} without blanks")
 		}
 		for _, item := range items(subset, Position{at.Line, at.Column + 1}) {
 			key, value, _ := strings.Cut(item.Text, "=")
@@ -281,6 +282,7 @@ func (t *textParser) narrow(n *Node, word string, at Position) {
 	case word[0] == '@':
 		n.Kids = append(n.Kids, node(String, "uid", word[1:], at))
 	default:
-		t.fault(at, CodeDecode, quote(word)+" does not belong to a target", "write NAMESPACE/NAME, #INSTANCE, @UID or {zone=...}")
+		t.fault(at, CodeDecode, quote(word)+" does not belong to a target",
+			"write NAMESPACE/NAME, #INSTANCE, @UID or {zone=...}")
 	}
 }

@@ -20,10 +20,11 @@ func ValidateExpanded(p Program, env *Env) []Fault {
 }
 
 func check(p Program, env *Env, maxSteps, idLimit int) []Fault {
-	c := checker{p: &p, env: env, limits: DefaultLimits(), idLimit: idLimit}
+	c := checker{p: &p, env: env, idLimit: idLimit}
 	if env != nil {
-		c.limits = env.Limits.complete()
+		c.limits = env.Limits
 	}
+	c.limits = c.limits.complete()
 	if len(p.Steps) > maxSteps {
 		return []Fault{{Code: CodeTooLarge, Path: "steps", Reason: fmt.Sprintf("%d steps", len(p.Steps)),
 			Remedy: fmt.Sprintf("at most %d; split the plan", maxSteps)}}
@@ -110,7 +111,8 @@ func (c *checker) program() {
 		c.top("epoch", CodeDecode, "the epoch "+quote(c.p.Epoch)+" "+tokenFault(c.p.Epoch), "copy it from the topology")
 	}
 	if c.p.Deadline < 0 || c.p.Deadline > MaxDuration {
-		c.top("deadline", CodeRange, "deadline "+formatDuration(c.p.Deadline), "above 0s, at most "+formatDuration(MaxDuration))
+		c.top("deadline", CodeRange, "deadline "+formatDuration(c.p.Deadline),
+			"above 0s, at most "+formatDuration(MaxDuration))
 	}
 	if len(c.p.Steps) == 0 {
 		c.top("steps", CodeDecode, "the plan has no step", "add one")
@@ -119,12 +121,15 @@ func (c *checker) program() {
 		path := itemPath("verify", i)
 		switch {
 		case serviceFault(string(check.Service)) != "":
-			c.last(path+".service", CodeName, quote(string(check.Service))+" "+serviceFault(string(check.Service)), "name a service")
+			c.last(path+".service", CodeName,
+				quote(string(check.Service))+" "+serviceFault(string(check.Service)), "name a service")
 		case c.env != nil && c.env.Find(check.Service) == nil:
-			c.last(path+".service", CodeUnknownTarget, string(check.Service)+" is not in the mesh", "name a service of the mesh")
+			c.last(path+".service", CodeUnknownTarget, string(check.Service)+" is not in the mesh",
+				"name a service of the mesh")
 		}
 		if check.For <= 0 || check.For > MaxDuration {
-			c.last(path+".for", CodeRange, "for "+formatDuration(check.For), "above 0s, at most "+formatDuration(MaxDuration))
+			c.last(path+".for", CodeRange, "for "+formatDuration(check.For),
+				"above 0s, at most "+formatDuration(MaxDuration))
 		}
 	}
 }

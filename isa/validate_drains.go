@@ -58,7 +58,10 @@ func (c *checker) drainOf(i int, id StepID) int {
 		c.add(i, "drain", CodeUnknownStep, "there is no step "+quote(string(id)), "name a drain of this plan")
 		return -1
 	}
-	k, found := slices.BinarySearchFunc(c.drains, j, func(d drainUse, step int) int { return cmp.Compare(d.step, step) })
+	k, found := slices.BinarySearchFunc(c.drains, j, func(d drainUse, step int) int {
+		return cmp.Compare(d.step,
+			step)
+	})
 	if !found {
 		c.add(i, "drain", CodeLinear, "step "+string(id)+" is no drain", "name a drain of this plan")
 		return -1
@@ -92,7 +95,8 @@ func (c *checker) linear() {
 	for i := range c.p.Steps {
 		for _, id := range c.p.Steps[i].After {
 			if j := c.find(id); j >= 0 && j != i && c.awaits(j) {
-				c.add(i, "after", CodeLinear, "nothing can follow "+string(id)+": an await ends the plan", "remove it from after")
+				c.add(i, "after", CodeLinear, "nothing can follow "+string(id)+": an await ends the plan",
+					"remove it from after")
 			}
 		}
 	}
@@ -121,7 +125,8 @@ func (c *checker) borrows() {
 func (c *checker) borrow(use *restartUse, d *drainUse) {
 	id := string(c.p.Steps[d.step].ID)
 	if !c.precedes(d.step, use.step) {
-		c.add(use.step, "drain", CodeLinear, "drain "+id+" may not be confirmed when it is borrowed", "add "+id+" to after")
+		c.add(use.step, "drain", CodeLinear, "drain "+id+" may not be confirmed when it is borrowed",
+			"add "+id+" to after")
 	}
 	if d.end >= 0 && !c.precedes(use.step, d.end) {
 		c.add(use.step, "drain", CodeLinear, "drain "+id+" may be over before the restart that borrows it",
@@ -148,7 +153,8 @@ func (c *checker) uncovered(drain *Drain, r *Restart) string {
 		return ""
 	case !narrowed(*to):
 		return "the drain is of a part of " + string(to.Service) + ", the restart of all of it"
-	case from.UID != "" && to.UID != "" && from.UID != to.UID, from.Instance != "" && to.Instance != "" && from.Instance != to.Instance:
+	case from.UID != "" && to.UID != "" && from.UID != to.UID,
+		from.Instance != "" && to.Instance != "" && from.Instance != to.Instance:
 		return "the drain is of another instance"
 	}
 	facts := c.facts(to.Service)
@@ -178,8 +184,10 @@ func (c *checker) leases() {
 		drain, _ := c.p.Steps[d.step].Action.(Drain)
 		lease := cmp.Or(drain.Lease, DefaultLease)
 		if need := c.longest(d, reach); lease > 0 && need > lease {
-			c.add(d.step, "lease", CodeLease, fmt.Sprintf("a lease of %s does not cover the %s that deadlines allow until step %s",
-				formatDuration(lease), formatDuration(need), c.p.Steps[d.end].ID), "lengthen the lease or shorten deadlines")
+			c.add(d.step, "lease", CodeLease,
+				fmt.Sprintf("a lease of %s does not cover the %s that deadlines allow until step %s",
+					formatDuration(lease), formatDuration(need), c.p.Steps[d.end].ID),
+				"lengthen the lease or shorten deadlines")
 		}
 	}
 }
@@ -305,7 +313,8 @@ func (c *checker) doubleRestarts() {
 				continue // macros are intervals
 			}
 			if c.meet(&a.restart.Target, &b.restart.Target) {
-				c.add(b.step, "target", CodeConflict, "it may restart the same instance at once as step "+string(c.p.Steps[a.step].ID),
+				c.add(b.step, "target", CodeConflict,
+					"it may restart the same instance at once as step "+string(c.p.Steps[a.step].ID),
 					"remove one, or let it follow the other")
 				break
 			}
@@ -319,12 +328,13 @@ func (c *checker) meet(a, b *Target) bool {
 		return a.UID == b.UID
 	}
 	for _, service := range members(a) {
-		if !slices.Contains(members(b), service) {
+		if b.Service != service && !slices.Contains(b.Group, service) {
 			continue
 		}
 		facts := c.facts(service)
 		if facts == nil {
-			return a.Instance == b.Instance && a.Zone == b.Zone && a.Version == b.Version || !narrowed(*a) || !narrowed(*b)
+			return a.Instance == b.Instance && a.Zone == b.Zone && a.Version == b.Version ||
+				!narrowed(*a) || !narrowed(*b)
 		}
 		for i := range facts.Instances {
 			if a.Selects(&facts.Instances[i]) && b.Selects(&facts.Instances[i]) {
@@ -340,7 +350,8 @@ func (c *checker) doubleWrites() {
 	for i := range c.p.Steps {
 		for j := range i {
 			if a, b := c.p.Steps[j].Action, c.p.Steps[i].Action; sameWrite(a, b) {
-				c.add(i, "target", CodeConflict, "step "+string(c.p.Steps[j].ID)+" writes the same", "make them one step")
+				c.add(i, "target", CodeConflict, "step "+string(c.p.Steps[j].ID)+" writes the same",
+					"make them one step")
 				break
 			}
 		}

@@ -2,6 +2,7 @@ package isa
 
 import (
 	"fmt"
+	"iter"
 	"math"
 	"slices"
 	"time"
@@ -35,7 +36,8 @@ func (c *checker) operands(i int) {
 		case a.Replicas < 0 || a.Replicas > MaxReplicas:
 			c.add(i, "replicas", CodeRange, fmt.Sprintf("%d replicas", a.Replicas), fmt.Sprintf("1 to %d", MaxReplicas))
 		case a.Replicas == 0:
-			c.add(i, "replicas", CodeScaleFloor, "0 replicas leave nothing to serve", "ask for 1 or more; use drain to take traffic off")
+			c.add(i, "replicas", CodeScaleFloor, "0 replicas leave nothing to serve",
+				"ask for 1 or more; use drain to take traffic off")
 		}
 	case RollbackConfig:
 		if reason := objectFault(a.Object); reason != "" {
@@ -68,7 +70,8 @@ func (c *checker) granted(i int, operand string, d, limit time.Duration) {
 	case d < 0 || d > MaxDuration:
 		c.span(i, operand, d, MaxDuration)
 	case d > limit:
-		c.add(i, operand, CodeTooSlow, fmt.Sprintf("%s %s is above the limit of %s", operand, formatDuration(d), formatDuration(limit)),
+		c.add(i, operand, CodeTooSlow, fmt.Sprintf("%s %s is above the limit of %s", operand, formatDuration(d),
+			formatDuration(limit)),
 			"shorten it, or have the plan approved")
 	}
 }
@@ -99,7 +102,8 @@ func (c *checker) reroute(i int, a Drain) {
 		c.add(i, "onEmpty", CodeDecode, "to and "+string(a.OnEmpty)+" exclude each other", "keep one of them")
 	}
 	if a.To == a.Target.Service {
-		c.add(i, "to", CodeNoCapacity, "requests would be sent back to "+quote(string(a.To)), "reroute to another service")
+		c.add(i, "to", CodeNoCapacity, "requests would be sent back to "+quote(string(a.To)),
+			"reroute to another service")
 	}
 }
 
@@ -109,12 +113,14 @@ func (c *checker) circuitBreak(i int, a CircuitBreak) {
 		c.add(i, "", CodeEquivalentToDrain, "every threshold is zero or left out", "set a threshold")
 	}
 	if a.Consecutive5xx > 0 && a.Consecutive5xx < minConsecutive5xx {
-		c.add(i, "consecutive5xx", CodeEquivalentToDrain, fmt.Sprintf("%d errors in a row happen to healthy instances", a.Consecutive5xx),
+		c.add(i, "consecutive5xx", CodeEquivalentToDrain,
+			fmt.Sprintf("%d errors in a row happen to healthy instances", a.Consecutive5xx),
 			fmt.Sprintf("%d or more", minConsecutive5xx))
 	}
 	for _, t := range thresholds(&a) {
 		if t.value > MaxThreshold {
-			c.add(i, t.field, CodeRange, fmt.Sprintf("%s %d", t.field, t.value), fmt.Sprintf("at most %d", MaxThreshold))
+			c.add(i, t.field, CodeRange, fmt.Sprintf("%s %d", t.field, t.value), fmt.Sprintf("at most %d",
+				MaxThreshold))
 		}
 	}
 }
@@ -128,7 +134,8 @@ type threshold struct {
 func thresholds(a *CircuitBreak) [5]threshold {
 	return [5]threshold{
 		{"maxRequests", a.MaxRequests, true}, {"maxConnections", a.MaxConnections, true},
-		{"maxPending", a.MaxPending, true}, {"maxRetries", a.MaxRetries, false}, {"consecutive5xx", a.Consecutive5xx, false},
+		{"maxPending", a.MaxPending, true}, {"maxRetries", a.MaxRetries, false}, {"consecutive5xx",
+			a.Consecutive5xx, false},
 	}
 }
 
@@ -136,9 +143,11 @@ func (c *checker) rateLimit(i int, a RateLimit) {
 	c.edge(i, a.Caller, a.Lease)
 	switch rate := a.PerSecond; {
 	case math.IsNaN(rate) || rate < 0 || rate > MaxPerSecond:
-		c.add(i, "perSecond", CodeRange, "rate "+formatRate(rate), fmt.Sprintf("above 0, at most %d", int64(MaxPerSecond)))
+		c.add(i, "perSecond", CodeRange, "rate "+formatRate(rate), fmt.Sprintf("above 0, at most %d",
+			int64(MaxPerSecond)))
 	case rate == 0:
-		c.add(i, "perSecond", CodeEquivalentToDrain, "a rate of 0 lets nothing pass", "use drain, or a rate near the load")
+		c.add(i, "perSecond", CodeEquivalentToDrain, "a rate of 0 lets nothing pass",
+			"use drain, or a rate near the load")
 	}
 	if a.Burst > MaxThreshold {
 		c.add(i, "burst", CodeRange, fmt.Sprintf("burst %d", a.Burst), fmt.Sprintf("at most %d", MaxThreshold))
@@ -218,12 +227,19 @@ func optional(text string, check func(string) string) string {
 	return check(text)
 }
 
-// members returns the services of a target.
-func members(t *Target) []mesh.Service {
-	if len(t.Group) > 0 {
-		return t.Group
+// members ranges over the services of a target.
+func members(t *Target) iter.Seq2[int, mesh.Service] {
+	return func(yield func(int, mesh.Service) bool) {
+		if len(t.Group) == 0 {
+			yield(0, t.Service)
+			return
+		}
+		for i, service := range t.Group {
+			if !yield(i, service) {
+				return
+			}
+		}
 	}
-	return []mesh.Service{t.Service}
 }
 
 // protect refuses a target that nobody may act on.

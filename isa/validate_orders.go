@@ -36,8 +36,7 @@ func (c *checker) restartPair(k *kinship, a, b servicePlace) {
 		return
 	}
 	if !c.precedes(a.step, b.step) {
-		c.add(b.step, "target", CodeOrder, "it may restart "+string(b.service)+" before its callee "+string(a.service)+
-			" (step "+string(c.p.Steps[a.step].ID)+")", "restart callees before callers: add "+string(c.p.Steps[a.step].ID)+" to after")
+		c.disorder(b, "target", "restart it before its callee", a, "restart callees before callers")
 	}
 }
 
@@ -66,8 +65,8 @@ func (c *checker) drainPair(k *kinship, a, b *interval) {
 		return
 	}
 	if !c.precedes(a.from, b.from) {
-		c.add(b.from, "target", CodeOrder, "it may drain "+string(b.service)+" before its caller "+string(a.service)+
-			" (step "+string(c.p.Steps[a.from].ID)+")", "drain callers before callees: add "+string(c.p.Steps[a.from].ID)+" to after")
+		c.disorder(servicePlace{b.service, b.from}, "target", "drain it before its caller",
+			servicePlace{a.service, a.from}, "drain callers before callees")
 	}
 }
 
@@ -81,9 +80,17 @@ func (c *checker) restorePair(k *kinship, a, b *interval) {
 		return
 	}
 	if a.to >= 0 && b.to >= 0 && !c.precedes(a.to, b.to) {
-		c.add(b.to, "drain", CodeOrder, "it may restore "+string(b.service)+" before its callee "+string(a.service)+
-			" (step "+string(c.p.Steps[a.to].ID)+")", "restore callees before callers: add "+string(c.p.Steps[a.to].ID)+" to after")
+		c.disorder(servicePlace{b.service, b.to}, "drain", "restore it before its callee",
+			servicePlace{a.service, a.to}, "restore callees before callers")
 	}
+}
+
+// disorder reports that late may act before first has, against a rule.
+func (c *checker) disorder(late servicePlace, operand, what string, first servicePlace, rule string) {
+	step := string(c.p.Steps[first.step].ID)
+	c.add(late.step, operand, CodeOrder,
+		string(late.service)+": the plan may "+what+" "+string(first.service)+" (step "+step+")",
+		rule+": add "+step+" to after")
 }
 
 // kinship answers which of two services comes first in an order, and remembers who

@@ -33,7 +33,8 @@ func (c *checker) identity(i int) {
 	id := c.p.Steps[i].ID
 	switch {
 	case idFault(string(id), c.idLimit) != "":
-		c.add(i, "id", CodeName, "the step's id "+quote(string(id))+" "+idFault(string(id), c.idLimit), "give it 1-64 of [a-z0-9-]")
+		c.add(i, "id", CodeName, "the step's id "+quote(string(id))+" "+idFault(string(id), c.idLimit),
+			"give it 1-64 of [a-z0-9-]")
 		c.ordered = false
 	case id == none:
 		c.add(i, "id", CodeName, `no step may be called "none"`, `it stands for "no drain"; choose another id`)
@@ -49,7 +50,8 @@ func (c *checker) identity(i int) {
 func (c *checker) follows(i, k int, id StepID) {
 	switch j := c.find(id); {
 	case j < 0:
-		c.add(i, itemPath("after", k), CodeUnknownStep, "there is no step "+quote(string(id)), "name a step of this plan")
+		c.add(i, itemPath("after", k), CodeUnknownStep, "there is no step "+quote(string(id)),
+			"name a step of this plan")
 		c.ordered = false
 	case j == i:
 		c.add(i, itemPath("after", k), CodeCycle, "the step follows itself", "remove it from after")

@@ -109,10 +109,12 @@ func (c *checker) drainRequired(i int, a *Restart) {
 		switch facts := c.env.Find(service); {
 		case facts == nil:
 		case macro && facts.FanIn > c.limits.FanInMustDrain:
-			c.add(i, "target", CodeDrainRequired, fmt.Sprintf("%s has %d direct callers, above %d a drain of its own is demanded",
-				service, facts.FanIn, c.limits.FanInMustDrain), "add a drain step, and restart with it")
+			c.add(i, "target", CodeDrainRequired,
+				fmt.Sprintf("%s has %d direct callers, above %d a drain of its own is demanded",
+					service, facts.FanIn, c.limits.FanInMustDrain), "add a drain step, and restart with it")
 		case !macro && facts.Takes:
-			c.add(i, "target", CodeDrainRequired, string(service)+" takes traffic", "add a drain step, and restart with it")
+			c.add(i, "target", CodeDrainRequired, string(service)+" takes traffic",
+				"add a drain step, and restart with it")
 		}
 	}
 }
@@ -155,7 +157,8 @@ func (c *checker) limitFloor(i int, a *RateLimit, facts *ServiceFacts) {
 			a.PerSecond, floor, 100*c.limits.LimitShareOfLoad), "raise it, or use drain")
 	}
 	if a.Burst > 0 && float64(a.Burst) < floor/10 {
-		c.add(i, "burst", CodeEquivalentToDrain, fmt.Sprintf("a bucket of %d cannot pass %g/s", a.Burst, floor), "raise the burst")
+		c.add(i, "burst", CodeEquivalentToDrain, fmt.Sprintf("a bucket of %d cannot pass %g/s", a.Burst, floor),
+			"raise the burst")
 	}
 }
 
@@ -178,7 +181,10 @@ func (c *checker) restarted() []servicePlace {
 			out = append(out, servicePlace{service, use.step})
 		}
 	}
-	slices.SortStableFunc(out, func(a, b servicePlace) int { return strings.Compare(string(a.service), string(b.service)) })
+	slices.SortStableFunc(out, func(a, b servicePlace) int {
+		return strings.Compare(string(a.service),
+			string(b.service))
+	})
 	return slices.CompactFunc(out, func(a, b servicePlace) bool { return a.service == b.service })
 }
 
@@ -204,8 +210,10 @@ func (c *checker) blast() {
 		}
 		coupled := c.env.restartSet(places[k].service)
 		if len(coupled) > c.limits.MaxGroupSize {
-			c.add(places[k].step, "target", CodeGroupTooLarge, fmt.Sprintf("the restart set of %s has %d services, at most %d are allowed",
-				places[k].service, len(coupled), c.limits.MaxGroupSize), "restart a part, or have the plan approved")
+			c.add(places[k].step, "target", CodeGroupTooLarge,
+				fmt.Sprintf("the restart set of %s has %d services, at most %d are allowed",
+					places[k].service, len(coupled), c.limits.MaxGroupSize),
+				"restart a part, or have the plan approved")
 		}
 		sets++
 		size := 0
@@ -219,8 +227,9 @@ func (c *checker) blast() {
 	}
 	beyond := len(places) - (largest - 1)
 	if budget := c.limits.budget(c.env.GraphSize); beyond > budget {
-		c.top("steps", CodeBlastRadius, fmt.Sprintf("%d services are restarted beyond one restart set, at most %d are allowed",
-			beyond, budget), "restart fewer services in one plan")
+		c.top("steps", CodeBlastRadius,
+			fmt.Sprintf("%d services are restarted beyond one restart set, at most %d are allowed",
+				beyond, budget), "restart fewer services in one plan")
 	}
 }
 

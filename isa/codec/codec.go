@@ -52,7 +52,8 @@ func Decode(src []byte, format Format) (isa.Program, isa.Positions, []isa.Fault)
 	case Protobuf:
 		return decodeProtobuf(src)
 	}
-	return isa.Program{}, nil, []isa.Fault{{Code: isa.CodeDecode, Reason: "unknown format", Remedy: "use text, json, yaml or pb"}}
+	return isa.Program{}, nil, []isa.Fault{{Code: isa.CodeDecode, Reason: "unknown format",
+		Remedy: "use text, json, yaml or pb"}}
 }
 
 // Encode spells a program; what it writes Decode reads back as the same program. Auto

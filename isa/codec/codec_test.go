@@ -86,7 +86,8 @@ func program(t *rapid.T) isa.Program {
 // id is often a word that means something in some spelling.
 func id(t *rapid.T) isa.StepID {
 	return isa.StepID(rapid.OneOf(rapid.StringMatching(`[a-z0-9-]{1,12}`),
-		rapid.SampledFrom([]string{"plan", "verify", "after", "no", "yes", "null", "1", "0x1", "1e3", "2026-01-01", "-"})).
+		rapid.SampledFrom([]string{"plan", "verify", "after", "no", "yes", "null", "1", "0x1", "1e3",
+			"2026-01-01", "-"})).
 		Filter(func(s string) bool { return s != "none" }).Draw(t, "id"))
 }
 
@@ -154,18 +155,22 @@ func action(t *rapid.T) isa.Action {
 	case 2:
 		return isa.RestoreTraffic{Drain: id(t), Ramp: duration(t)}
 	case 3:
-		return isa.CircuitBreak{Target: target(t, false), Caller: optional(t), MaxRequests: count(), MaxConnections: count(),
-			MaxPending: count(), MaxRetries: count(), Consecutive5xx: count(), Lease: duration(t)}
+		return isa.CircuitBreak{Target: target(t, false), Caller: optional(t), MaxRequests: count(),
+			MaxConnections: count(),
+			MaxPending:     count(), MaxRetries: count(), Consecutive5xx: count(), Lease: duration(t)}
 	case 4:
-		rate := rapid.OneOf(rapid.Float64Range(0, 1e9), rapid.SampledFrom([]float64{0, 0.1, 1e-7, 5e-324, 1e9})).Draw(t, "rate")
-		return isa.RateLimit{Target: target(t, false), Caller: optional(t), PerSecond: rate, Burst: count(), Lease: duration(t)}
+		rate := rapid.OneOf(rapid.Float64Range(0, 1e9), rapid.SampledFrom([]float64{0, 0.1, 1e-7, 5e-324,
+			1e9})).Draw(t, "rate")
+		return isa.RateLimit{Target: target(t, false), Caller: optional(t), PerSecond: rate, Burst: count(),
+			Lease: duration(t)}
 	case 5:
 		return isa.Scale{Target: target(t, false), Replicas: rapid.IntRange(0, isa.MaxReplicas).Draw(t, "replicas")}
 	case 6:
 		revision := rapid.StringMatching(`[A-Za-z0-9._:-]{1,20}`).Draw(t, "revision")
 		return isa.RollbackConfig{Object: "configmap/" + string(service(t)), Revision: revision}
 	}
-	return isa.Await{Drain: id(t), Until: rapid.SampledFrom([]isa.AwaitUntil{isa.AwaitRestore, isa.AwaitLease}).Draw(t, "until")}
+	return isa.Await{Drain: id(t), Until: rapid.SampledFrom([]isa.AwaitUntil{isa.AwaitRestore,
+		isa.AwaitLease}).Draw(t, "until")}
 }
 
 // TestScripts runs testdata/*.txt: "yaml" reads a YAML program and prints it in text, or

@@ -16,11 +16,13 @@ import (
 // spelling, so the message becomes the same tree.
 func decodeProtobuf(src []byte) (isa.Program, isa.Positions, []isa.Fault) {
 	if len(src) > isa.MaxBytes {
-		return refuse(isa.CodeTooLarge, 0, fmt.Sprintf("source of %d bytes, at most %d are allowed", len(src), isa.MaxBytes),
+		return refuse(isa.CodeTooLarge, 0, fmt.Sprintf("source of %d bytes, at most %d are allowed", len(src),
+			isa.MaxBytes),
 			"split the plan")
 	}
 	if crowded(src) {
-		return refuse(isa.CodeTooLarge, 0, "too many fields", fmt.Sprintf("at most %d steps; split the plan", isa.MaxSteps))
+		return refuse(isa.CodeTooLarge, 0, "too many fields", fmt.Sprintf("at most %d steps; split the plan",
+			isa.MaxSteps))
 	}
 	message := &sluicev1.IsaProgram{}
 	options := proto.UnmarshalOptions{RecursionLimit: isa.MaxDepth}

@@ -60,7 +60,8 @@ func TestProtobufStrict(t *testing.T) {
 		{"nothing", nil, isa.CodeDecode},
 		{"32,000 empty steps", bytes.Repeat([]byte{0x22, 0}, 32_000), isa.CodeTooLarge},
 		{"more than 64 KiB", bytes.Repeat([]byte{0x22, 0}, 40_000), isa.CodeTooLarge},
-		{"an explicit zero", message(t, &sluicev1.IsaDrain{Target: &sluicev1.IsaTarget{Service: "shop/cart"}, Share: &zero}), isa.CodeRange},
+		{"an explicit zero", message(t, &sluicev1.IsaDrain{Target: &sluicev1.IsaTarget{Service: "shop/cart"},
+			Share: &zero}), isa.CodeRange},
 	}
 	for _, test := range tests {
 		_, _, faults := codec.Decode(test.src, codec.Protobuf)
@@ -102,7 +103,8 @@ func mustParse(t *testing.T, src string) isa.Program {
 }
 
 func TestParseFormat(t *testing.T) {
-	for name, want := range map[string]codec.Format{"text": codec.Text, "json": codec.JSON, "yml": codec.YAML, "yaml": codec.YAML, "pb": codec.Protobuf} {
+	for name, want := range map[string]codec.Format{"text": codec.Text, "json": codec.JSON, "yml": codec.YAML,
+		"yaml": codec.YAML, "pb": codec.Protobuf} {
 		if got, err := codec.ParseFormat(name); err != nil || got != want {
 			t.Errorf("%s: got %q, %v", name, got, err)
 		}

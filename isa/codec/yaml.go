@@ -110,7 +110,8 @@ type yamlWalk struct {
 
 func (w *yamlWalk) fault(n *yaml.Node, code isa.Code, reason, remedy string) {
 	if len(w.faults) < 100 {
-		w.faults = append(w.faults, isa.Fault{Code: code, Line: n.Line, Column: n.Column, Reason: reason, Remedy: remedy})
+		w.faults = append(w.faults, isa.Fault{Code: code, Line: n.Line, Column: n.Column, Reason: reason,
+			Remedy: remedy})
 	}
 }
 
@@ -149,7 +150,8 @@ func (w *yamlWalk) fields(out *isa.Node, n *yaml.Node, depth int) {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := n.Content[i]
 		if key.Kind != yaml.ScalarNode || key.Anchor != "" || key.ShortTag() != "!!str" {
-			w.fault(key, isa.CodeDecode, "a field name is wanted; merge keys and other keys are not allowed", "write the name of a field")
+			w.fault(key, isa.CodeDecode, "a field name is wanted; merge keys and other keys are not allowed",
+				"write the name of a field")
 			continue
 		}
 		kid := w.node(n.Content[i+1], depth+1)
