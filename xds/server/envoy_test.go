@@ -38,7 +38,7 @@ type rig struct {
 	version uint64
 }
 
-const rigTTL = 2 * time.Second
+const rigTTL = 3 * time.Second
 
 // newRig starts everything and waits until each Envoy serves.
 func newRig(t *testing.T) *rig {

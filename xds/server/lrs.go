@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"io"
+	"math"
 	"net/netip"
 	"sync"
 	"time"
@@ -19,6 +20,10 @@ const (
 	gateInterval = 50 * time.Millisecond // while a gate waits for it
 	idleInterval = 10 * time.Second
 )
+
+// maxInFlight bounds what one endpoint is believed to have in flight, so that no report
+// can make a sum overflow.
+const maxInFlight = 1 << 30
 
 // loadStream is the load reporting stream of one proxy, and its last report.
 type loadStream struct {
@@ -176,11 +181,12 @@ func inFlight(stats []*endpointv3.ClusterStats) map[string]map[netip.AddrPort]in
 func addEndpoint(out map[string]map[netip.AddrPort]int, cluster string, e *endpointv3.UpstreamEndpointStats) {
 	socket := e.GetAddress().GetSocketAddress()
 	address, err := netip.ParseAddr(socket.GetAddress())
-	if err != nil || e.GetTotalRequestsInProgress() == 0 || socket.GetPortValue() > 65535 {
+	count := e.GetTotalRequestsInProgress()
+	if err != nil || count == 0 || socket.GetPortValue() > math.MaxUint16 {
 		return
 	}
 	if out[cluster] == nil {
 		out[cluster] = map[netip.AddrPort]int{}
 	}
-	out[cluster][netip.AddrPortFrom(address, uint16(socket.GetPortValue()))] += int(e.GetTotalRequestsInProgress())
+	out[cluster][netip.AddrPortFrom(address, uint16(socket.GetPortValue()))] += int(min(count, maxInFlight))
 }
