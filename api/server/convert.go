@@ -40,7 +40,8 @@ func stepOut(record *microkernel.StepRecord, targets targets) *sluicev1.PlanStep
 	step := &sluicev1.PlanStep{
 		Id: string(record.Step.ID), State: string(record.State),
 		Started: instantOut(record.Started), Acked: instantOut(record.Acked), Ended: instantOut(record.Ended),
-		Acks: int32(max(record.Acks.Acked, record.Proof.Acked)), Required: int32(max(record.Acks.Required, record.Proof.Required)),
+		Acks:           int32(max(record.Acks.Acked, record.Proof.Acked)),
+		Required:       int32(max(record.Acks.Required, record.Proof.Required)),
 		InFlightAtGate: int32(record.Proof.InFlight), ProofGrade: string(record.Grade),
 		Cut: int32(record.Proof.Cut), Waiting: record.Waiting,
 	}

@@ -140,7 +140,8 @@ func (e *Evidence) symptom(service mesh.Service, question *sluicev1.GetGroupRequ
 		symptom.Onset = onset.AsTime()
 	}
 	if symptom.Onset.IsZero() {
-		return symptom, fmt.Errorf("%s has no symptom now: give its onset, or ask for the group of a planned restart", service)
+		return symptom, fmt.Errorf("%s has no symptom now: give its onset, or ask for the group of a planned restart",
+			service)
 	}
 	return symptom, nil
 }

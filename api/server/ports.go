@@ -33,7 +33,9 @@ type Proposals interface {
 // refusal.
 type Control interface {
 	// Approve lets a held plan go on and returns the verdict on that.
-	Approve(ctx context.Context, by microkernel.Principal, id microkernel.PlanID) (microkernel.Verdict, microkernel.Record, error)
+	Approve(
+		ctx context.Context, by microkernel.Principal, id microkernel.PlanID,
+	) (microkernel.Verdict, microkernel.Record, error)
 	// Abort stops a plan. A record that did not change says that by may not.
 	Abort(ctx context.Context, by microkernel.Principal, id microkernel.PlanID, reason string) (microkernel.Record, error)
 	// Pause stops new effects of a plan, "" = of all.

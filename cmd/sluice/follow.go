@@ -122,7 +122,8 @@ func (f *follower) show(plan *sluicev1.Plan) {
 		if step.GetState() == "waiting" {
 			continue
 		}
-		f.changed(step.GetId(), fmt.Sprintf("%8s  %-14s %s  %s", since(plan, lastTime(step)), step.GetAction(), step.GetTarget(), f.state(step)))
+		f.changed(step.GetId(), fmt.Sprintf("%8s  %-14s %s  %s",
+			since(plan, lastTime(step)), step.GetAction(), step.GetTarget(), f.state(step)))
 	}
 }
 
@@ -154,7 +155,8 @@ func (f *follower) changed(key, line string) {
 // planTree draws the plan with its steps and gates.
 func planTree(a *app, plan *sluicev1.Plan) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s  %s", a.paint(a.live, strong, plan.GetId()), a.paint(a.live, phaseColour(plan.GetPhase()), plan.GetPhase()))
+	phase := a.paint(a.live, phaseColour(plan.GetPhase()), plan.GetPhase())
+	fmt.Fprintf(&b, "%s  %s", a.paint(a.live, strong, plan.GetId()), phase)
 	if plan.GetWaiting() != "" {
 		fmt.Fprintf(&b, "  %s", oneLine(plan.GetWaiting()))
 	}

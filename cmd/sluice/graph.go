@@ -150,7 +150,8 @@ func (a *app) graph(ctx context.Context) (*sluicev1.GetTopologyResponse, error) 
 }
 
 func graphTable(w io.Writer, g *sluicev1.GetTopologyResponse) {
-	fmt.Fprintf(w, "epoch %s, %d services, %d edges\n\n", shortEpoch(g.GetEpoch()), len(g.GetServices()), len(g.GetEdges()))
+	fmt.Fprintf(w, "epoch %s, %d services, %d edges\n\n",
+		shortEpoch(g.GetEpoch()), len(g.GetServices()), len(g.GetEdges()))
 	calls := map[string][]string{}
 	for _, e := range g.GetEdges() {
 		callee := e.GetCallee()
@@ -240,6 +241,7 @@ func (t *targetFlag) service(target string) (string, error) {
 // kinds are the workload kinds that KIND/NAME may name.
 func kinds() []string {
 	return []string{
-		"deploy", "deployment", "deployments", "sts", "statefulset", "statefulsets", "ds", "daemonset", "svc", "service", "services",
+		"deploy", "deployment", "deployments", "sts", "statefulset", "statefulsets", "ds", "daemonset",
+		"svc", "service", "services",
 	}
 }

@@ -135,7 +135,8 @@ func newGroupView(h header, g *sluicev1.GetGroupResponse) groupView {
 		BlastRadius: list(g.GetBlastRadius()),
 	}
 	for _, s := range g.GetSuspects() {
-		view.Suspects = append(view.Suspects, suspectView{s.GetService(), null(s.GetInstance()), s.GetLevel(), round(s.GetScore())})
+		suspect := suspectView{s.GetService(), null(s.GetInstance()), s.GetLevel(), round(s.GetScore())}
+		view.Suspects = append(view.Suspects, suspect)
 	}
 	for _, m := range g.GetMembers() {
 		member := memberView{Service: m.GetService(), Level: m.GetLevel(), Why: []edgeView{}}
@@ -233,7 +234,8 @@ func (a *app) groupTable(w io.Writer, v groupView, g *sluicev1.GetGroupResponse)
 		table(w, func(w io.Writer) {
 			row(w, "SUSPECT", "INSTANCE", "LEVEL", "SCORE", "REASON")
 			for _, s := range g.GetSuspects() {
-				row(w, s.GetService(), dash(s.GetInstance()), s.GetLevel(), fmt.Sprintf("%.2f", s.GetScore()), dash(oneLine(s.GetReason())))
+				row(w, s.GetService(), dash(s.GetInstance()), s.GetLevel(), fmt.Sprintf("%.2f", s.GetScore()),
+					dash(oneLine(s.GetReason())))
 			}
 		})
 	}

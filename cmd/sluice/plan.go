@@ -63,8 +63,9 @@ func newPlanView(h header, p *sluicev1.Plan) planView {
 	}
 	for _, s := range p.GetSteps() {
 		step := stepView{
-			ID: s.GetId(), Action: s.GetAction(), Target: s.GetTarget(), State: s.GetState(), StartedS: seconds(p, s.GetStarted()),
-			AckedS: seconds(p, s.GetAcked()), EndedS: seconds(p, s.GetEnded()), ProofGrade: null(s.GetProofGrade()), Cut: s.GetCut(),
+			ID: s.GetId(), Action: s.GetAction(), Target: s.GetTarget(), State: s.GetState(),
+			StartedS: seconds(p, s.GetStarted()), AckedS: seconds(p, s.GetAcked()), EndedS: seconds(p, s.GetEnded()),
+			ProofGrade: null(s.GetProofGrade()), Cut: s.GetCut(),
 		}
 		if s.GetRequired() > 0 || s.GetAcked() != nil {
 			step.Acks, step.Required = &s.Acks, &s.Required

@@ -150,7 +150,8 @@ func (r *recovery) restart(ctx context.Context, target string) error {
 	if err != nil {
 		return apiError(r.server, err)
 	}
-	if others := slices.DeleteFunc(slices.Clone(group.Msg.GetRestartSet()), func(s string) bool { return s == service }); len(others) > 0 {
+	others := slices.DeleteFunc(slices.Clone(group.Msg.GetRestartSet()), func(s string) bool { return s == service })
+	if len(others) > 0 {
 		fmt.Fprintf(r.app.err, "%s takes these with it: %s\n", service, strings.Join(others, ", "))
 	}
 	return r.carryOut(ctx, style.Restart(r.id("restart", service), orders(group.Msg), facts), nil)
@@ -174,7 +175,8 @@ func (r *recovery) drain(ctx context.Context, target string) error {
 	if style.To == "" {
 		style.OnEmpty = cmp.Or(style.OnEmpty, mesh.OnEmptyHold)
 	}
-	program := style.Drain(r.id("drain", service), isa.Target{Service: mesh.Service(service)}, facts[mesh.Service(service)])
+	name := mesh.Service(service)
+	program := style.Drain(r.id("drain", service), isa.Target{Service: name}, facts[name])
 	return r.carryOut(ctx, program, drained)
 }
 
@@ -213,8 +215,8 @@ func (r *recovery) restore(ctx context.Context, target string) error {
 		fmt.Fprintf(r.app.out, "would end plan %s, which keeps traffic off %s\n", plan.GetId(), service)
 		return nil
 	}
-	_, err = r.api.AbortPlan(ctx, connect.NewRequest(&sluicev1.AbortPlanRequest{Id: plan.GetId(), Reason: "restored by operator"}))
-	if err != nil {
+	request := &sluicev1.AbortPlanRequest{Id: plan.GetId(), Reason: "restored by operator"}
+	if _, err := r.api.AbortPlan(ctx, connect.NewRequest(request)); err != nil {
 		return apiError(r.server, err)
 	}
 	return r.finish(ctx, plan.GetId(), nil, "compensated", "committed")
@@ -259,7 +261,8 @@ func (r *recovery) carryOut(ctx context.Context, program isa.Program, done func(
 	}
 	answer, err := r.app.propose(ctx, r.api, wire(program))
 	if errors.Is(ctx.Err(), context.Canceled) {
-		fmt.Fprintf(r.app.err, "plan %s may have been handed in; stop it with `sluice plan abort %s`\n", program.ID, program.ID)
+		fmt.Fprintf(r.app.err, "plan %s may have been handed in; stop it with `sluice plan abort %s`\n",
+			program.ID, program.ID)
 		return ctx.Err()
 	}
 	if err != nil {
@@ -308,7 +311,8 @@ func (r *recovery) refused(ctx context.Context, p *sluicev1.ProposePlanResponse,
 	plan, err := r.plan(ctx, p.GetId())
 	if err != nil {
 		plan = &sluicev1.Plan{
-			Id: p.GetId(), Phase: p.GetPhase(), Verdict: p.GetVerdict(), Code: p.GetCode(), Epoch: p.GetEpoch(), Faults: p.GetFaults(),
+			Id: p.GetId(), Phase: p.GetPhase(), Verdict: p.GetVerdict(), Code: p.GetCode(), Epoch: p.GetEpoch(),
+			Faults: p.GetFaults(),
 		}
 	}
 	return r.app.printPlan(plan, code)
