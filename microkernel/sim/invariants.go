@@ -59,9 +59,18 @@ func (r *run) checkReboot(e microkernel.Reboot, p *process) {
 	}
 }
 
-// checkWorld looks at the world after the effects of an event: traffic that an overlay
-// takes away has an owner.
+// checkWorld looks at the world after the effects of an event: an overlay that any proxy
+// obeys has an owner that knows of it.
 func (r *run) checkWorld() {
+	for key, in := range r.world.overlays {
+		if in.leaseEnd <= r.world.now || !slices.ContainsFunc(in.proxies, func(p proxy) bool { return p.obeys(r.world.now) }) {
+			continue
+		}
+		if !slices.ContainsFunc(r.state.Overlays(), func(o mesh.Overlay) bool { return o.Key == key }) {
+			r.violate(fmt.Sprintf("I5: %s %s is in force, and nobody owns it", key.Kind, key.Callee))
+			return
+		}
+	}
 	for _, name := range []string{"I4", "I5", "I7", "I8", "I9"} {
 		r.counts.Invariants[name]++ // by microkernel.Check, after every event
 	}

@@ -104,7 +104,7 @@ func newRun(seed uint64, o Options) *run {
 	r := &run{seed: seed, options: o, rng: rng, process: 1, counts: newCounts()}
 	r.world = newWorld(rng, &r.counts)
 	r.state = microkernel.New(policy(rng))
-	r.disk.policy = r.state.Policy()
+	r.disk.policy, r.disk.base = r.state.Policy(), r.state
 	r.timers = map[microkernel.TimerID]int{}
 	return r
 }
