@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"errors"
 	"reflect"
 	"testing"
 	"testing/synctest"
@@ -229,5 +230,25 @@ func TestInstantsNeverGoBackAcrossRestarts(t *testing.T) {
 			last = e.Event.When()
 			return nil
 		})
+	})
+}
+
+func TestAProgramThatHasNoEncodingIsRefusedWithoutAFreeze(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := start(t, configOf(newMesh(), &journal.Memory{}))
+		led(t, k)
+		p := restartCart("cart-1")
+		p.Epoch = "\xff"
+		refused := (*Refused)(nil)
+		if _, _, err := k.Submit(t.Context(), agent, p); !errors.As(err, &refused) || refused.Code != isa.CodeDecode {
+			t.Errorf("Submit = %v, want decode", err)
+		}
+		p.Steps = make([]isa.Step, 10_000)
+		if _, _, err := k.Submit(t.Context(), agent, p); !errors.As(err, &refused) || refused.Code != isa.CodeTooLarge {
+			t.Errorf("Submit = %v, want too-large", err)
+		}
+		if k.Status().Frozen != "" {
+			t.Error("the kernel froze")
+		}
 	})
 }

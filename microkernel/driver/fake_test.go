@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -287,7 +286,7 @@ func configOf(m *fakeMesh, j Journal) Config {
 	return Config{
 		Policy: microkernel.DefaultPolicy(), Open: func() (Journal, error) { return j, nil },
 		Traffic: m, Processes: m, Topology: m, Monitor: calm{}, Pager: &pages{},
-		Now: time.Now, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		Tracer: noop.NewTracerProvider().Tracer(""), Metrics: prometheus.NewRegistry(),
 	}
 }

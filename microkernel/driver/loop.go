@@ -160,8 +160,9 @@ func (k *Kernel) commit(ev microkernel.Event, human bool) error {
 		k.full.Store(false)
 		return nil
 	}
-	if _, encoding := journal.EncodeEvent(ev); encoding != nil && human {
-		return &Refused{Code: isa.CodeDecode, Reason: encoding.Error()}
+	encoding := (*journal.EncodeError)(nil)
+	if errors.As(err, &encoding) && human {
+		return &Refused{Code: isa.CodeDecode, Reason: text(encoding.Error())}
 	}
 	k.freeze(err)
 	if human {
@@ -213,15 +214,18 @@ func (k *Kernel) frozen() error {
 	return &Refused{Code: isa.CodeFrozen, Reason: *k.halted.Load()}
 }
 
-// abortAll aborts every open plan, after the event under way.
+// abortAll aborts every plan that is open now, after the event under way.
 func (k *Kernel) abortAll(reason string) {
+	var open []microkernel.PlanID
+	for _, r := range k.snapshot().Records() {
+		if !r.Phase.Final() {
+			open = append(open, r.ID)
+		}
+	}
 	k.spawn(func() {
-		for _, r := range k.snapshot().Records() {
-			if r.Phase.Final() {
-				continue
-			}
+		for _, id := range open {
 			k.send(k.ctx, request{event: func(at microkernel.Stamp) microkernel.Event {
-				return microkernel.Aborted{Stamp: at, Plan: r.ID, By: self(), Reason: text(reason)}
+				return microkernel.Aborted{Stamp: at, Plan: id, By: self(), Reason: text(reason)}
 			}})
 		}
 	})

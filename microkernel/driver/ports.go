@@ -111,8 +111,8 @@ type Load struct {
 type Journal interface {
 	// Replay calls visit for every event, oldest first.
 	Replay(visit func(journal.Entry) error) error
-	// Append returns when the events are durable. After a *journal.FullError nothing was
-	// written; any other error is final.
+	// Append returns when the events are durable. After a *journal.FullError or a
+	// *journal.EncodeError nothing was written; any other error is final.
 	Append(events ...microkernel.Event) (journal.Seq, error)
 	// AppendReserved is Append that may use space kept for restoring.
 	AppendReserved(events ...microkernel.Event) (journal.Seq, error)

@@ -92,6 +92,3 @@ func (t *trigger) slowAlarm(tick Tick) bool {
 	}
 	return t.slow.add(tick.Hist.Above(t.slower), tick.Requests)
 }
-
-// calm forgets what the latency test has gathered.
-func (t *trigger) calm() { t.slow.sum = 0 }

@@ -56,3 +56,13 @@ func (e *FullError) Error() string {
 
 // Unwrap returns the cause.
 func (e *FullError) Unwrap() error { return e.Err }
+
+// EncodeError says that an event has no encoding, or too long a one. Nothing was written
+// and the log is as before.
+type EncodeError struct{ Err error }
+
+// Error implements error.
+func (e *EncodeError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *EncodeError) Unwrap() error { return e.Err }

@@ -194,8 +194,8 @@ func seqOf(name string) (Seq, error) {
 
 // Append writes events as one commit and returns the sequence number of the last when
 // all are durable. It is not atomic: after a crash a prefix of them may be there. Errors:
-// of encoding and of a full disk (*FullError), after which the log is as before;
-// *SyncError, after which it takes nothing more; ErrClosed.
+// *EncodeError and *FullError, after which the log is as before; *SyncError, after which
+// it takes nothing more; ErrClosed.
 func (l *Log) Append(events ...microkernel.Event) (Seq, error) { return l.commit(false, events) }
 
 // AppendReserved is Append for what must still be written when the disk is full: it may
@@ -229,11 +229,11 @@ func encodeCommit(pos position, events []microkernel.Event) (position, []byte, e
 	var out []byte
 	for i, ev := range events {
 		payload, err := EncodeEvent(ev)
-		if err != nil {
-			return pos, nil, err
+		if err == nil && len(payload) > maxPayload {
+			err = fmt.Errorf("encode event: %d bytes, at most %d are allowed", len(payload), maxPayload)
 		}
-		if len(payload) > maxPayload {
-			return pos, nil, fmt.Errorf("encode event: %d bytes, at most %d are allowed", len(payload), maxPayload)
+		if err != nil {
+			return pos, nil, &EncodeError{Err: err}
 		}
 		if led, ok := ev.(microkernel.Led); ok {
 			if led.Term <= pos.term {
