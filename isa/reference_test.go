@@ -229,7 +229,10 @@ func (r *reference) opens(state []byte, i int, service mesh.Service) {
 		if r.calls[[2]mesh.Service{service, other}] {
 			r.faults[isa.CodeOrder] = true // a caller is drained while its callee is
 		}
-		if r.calls[[2]mesh.Service{other, service}] && (state[j] == running || r.restoring(state, j)) {
+		if !r.calls[[2]mesh.Service{other, service}] {
+			continue
+		}
+		if state[j] == running || r.restoring(state, j) && !r.awaited(i) {
 			r.faults[isa.CodeOrder] = true // the caller is not yet empty, or already coming back
 		}
 	}
