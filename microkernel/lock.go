@@ -90,14 +90,26 @@ func (t *turn) viewed(ev Viewed) {
 	case j.worst() != Admit:
 		v := j.verdict(ev.View.Epoch)
 		t.refuse(p, v.Faults...)
-	case !slices.Equal(lockSet(&ev.View, j.expanded, true), p.locks):
-		t.refuse(p, fault(isa.CodeStaleEpoch, "", "the group changed while the plan waited",
-			"make the plan anew at epoch "+ev.View.Epoch))
+	case !t.relock(p, lockSet(&ev.View, j.expanded, true)):
+		t.refuse(p, fault(isa.CodeStaleEpoch, "", "the group grew into what another plan has locked",
+			"propose it again when that has ended"))
 	default:
 		p.RestartSet, p.BlastRadius = slices.Clone(ev.View.RestartSet), slices.Clone(ev.View.BlastRadius)
 		p.Verdict.Epoch = ev.View.Epoch
 		t.begin(p, j.graph)
 	}
+}
+
+// relock gives p the locks that the present facts ask for: its watched group may have
+// changed. It reports false if another plan has one of them.
+func (t *turn) relock(p *plan, locks []mesh.Service) bool {
+	for _, other := range t.plans {
+		if other.holding && other.ID != p.ID && !disjoint(other.locks, locks) {
+			return false
+		}
+	}
+	p.locks = locks
+	return true
 }
 
 func sameOrders(a, b *View) bool {

@@ -30,7 +30,7 @@ type State struct {
 
 // Bounds of what is kept for replays of ids and for the record.
 const (
-	maxDone    = 4096 // final plans; the oldest is forgotten first
+	maxDone    = 2048 // final plans; the oldest that never ran is forgotten first
 	maxBuckets = 256  // principals whose rate is metered
 	maxOpen    = 1024 // plans that are not final
 )

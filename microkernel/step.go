@@ -114,11 +114,20 @@ func (t *turn) finish(p *plan, phase Phase) {
 	}
 	t.plans = slices.DeleteFunc(slices.Clone(t.plans), func(q *plan) bool { return q == p })
 	t.ownPlans = true
-	keep := t.done
+	t.remember(p)
+}
+
+// remember keeps a final plan for replays of its id. Ids are forgotten when they are old
+// enough; of too many, those that never ran go first, so that a flood of refused plans
+// cannot make room for a second run of one that did.
+func (t *turn) remember(p *plan) {
+	since := t.now.Add(-t.policy.RememberIDs)
+	keep := slices.DeleteFunc(slices.Clone(t.done), func(q *plan) bool { return q.Ended < since })
 	if len(keep) >= maxDone {
-		keep = keep[len(keep)-maxDone+1:]
+		i := max(0, slices.IndexFunc(keep, func(q *plan) bool { return q.Phase == Refused }))
+		keep = slices.Delete(keep, i, i+1)
 	}
-	t.done = append(keep[:len(keep):len(keep)], p)
+	t.done = append(keep, p)
 }
 
 // set sets a timer.
