@@ -24,7 +24,7 @@ type follower struct {
 	done   func(*sluicev1.Plan) bool // when to stop besides the end, nil = never
 
 	lines int               // of the tree on the terminal
-	seen  map[string]string // state last shown, by step
+	seen  map[string]string // what was last shown, by step, without figures
 }
 
 const (
@@ -144,10 +144,17 @@ func (f *follower) state(step *sluicev1.PlanStep) string {
 	return text
 }
 
-// changed writes line if it is news about key.
+// changed writes line if it is news about key. Figures alone are none: a quiet time that
+// grows would fill the screen.
 func (f *follower) changed(key, line string) {
-	if f.seen[key] != line {
-		f.seen[key] = line
+	shape := strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r == '.' {
+			return -1
+		}
+		return r
+	}, line)
+	if f.seen[key] != shape {
+		f.seen[key] = shape
 		fmt.Fprintln(f.app.err, line)
 	}
 }
