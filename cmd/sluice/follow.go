@@ -49,7 +49,7 @@ func (f *follower) follow(ctx context.Context, id string) (*sluicev1.Plan, error
 		}
 		if err == nil {
 			wait = firstRetry
-		} else if !told {
+		} else if !told && connect.CodeOf(err) != connect.CodeDeadlineExceeded { // that is our own time limit
 			fmt.Fprintln(f.app.err, "connection to the control plane lost; the plan goes on without it, trying again")
 			f.lines, told = 0, true
 		}
