@@ -161,8 +161,9 @@ func (j *judgement) keys() {
 			if !ok || a.Target.Service != b.Target.Service || j.apart(i, k) || j.apart(k, i) {
 				continue
 			}
-			j.reject(isa.CodeConflict, fmt.Sprintf("steps[%d].drain", k), fmt.Sprintf("drains %s and %s of %s are open at once",
-				steps[i].ID, steps[k].ID, a.Target.Service), "drain them in one step, or restore one before the other begins")
+			j.reject(isa.CodeConflict, fmt.Sprintf("steps[%d].drain", k),
+				fmt.Sprintf("drains %s and %s of %s are open at once", steps[i].ID, steps[k].ID, a.Target.Service),
+				"drain them in one step, or restore one before the other begins")
 		}
 	}
 }
@@ -248,8 +249,9 @@ func (j *judgement) quorum() {
 			}
 		}
 		if up := left(s, &mesh.DrainOverlay{Instances: down}); up < s.Quorum {
-			j.reject(isa.CodeQuorum, fmt.Sprintf("steps[%d].restart", i), fmt.Sprintf("%d members of %s would be up, its quorum is %d",
-				up, s.Name, s.Quorum), "wait until the other members are ready, or restart them one after another")
+			j.reject(isa.CodeQuorum, fmt.Sprintf("steps[%d].restart", i),
+				fmt.Sprintf("%d members of %s would be up, its quorum is %d", up, s.Name, s.Quorum),
+				"wait until the other members are ready, or restart them one after another")
 		}
 	}
 }
@@ -270,8 +272,9 @@ func (j *judgement) slow() {
 			most = min(most, s.CallerDeadline)
 		}
 		if wait := j.held(i); wait > most {
-			j.add(Hold, fault(isa.CodeTooSlow, fmt.Sprintf("steps[%d].drain", i), fmt.Sprintf(
-				"requests to %s would be held for %v, its callers wait for %v at most", s.Name, wait.Round(time.Millisecond), most),
+			j.add(Hold, fault(isa.CodeTooSlow, fmt.Sprintf("steps[%d].drain", i),
+				fmt.Sprintf("requests to %s would be held for %v, its callers wait for %v at most",
+					s.Name, wait.Round(time.Millisecond), most),
 				"shed or reroute instead, or let another principal approve"))
 		}
 	}

@@ -312,9 +312,11 @@ func option(d *datadriven.TestData, key, otherwise string) string {
 }
 
 func services(names []string) []mesh.Service {
-	out := make([]mesh.Service, len(names))
-	for i, n := range names {
-		out[i] = mesh.Service(n)
+	var out []mesh.Service
+	for _, n := range names {
+		if n != "" {
+			out = append(out, mesh.Service(n))
+		}
 	}
 	return out
 }

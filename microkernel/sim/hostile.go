@@ -140,31 +140,43 @@ func (r *run) malice() isa.Program {
 	case 6: // steps that wait for each other
 		step("d1", drain, "t1")
 		step("t1", isa.RestoreTraffic{Drain: "d1"}, "d1")
-	case 7: // two drains of one service at once
+	default:
+		r.moreMalice(&p, s, drain)
+	}
+	return p
+}
+
+// moreMalice is the rest of malice.
+func (r *run) moreMalice(p *isa.Program, s *service, drain isa.Drain) {
+	step := func(id string, a isa.Action, after ...isa.StepID) {
+		p.Steps = append(p.Steps, isa.Step{ID: isa.StepID(id), After: after, Action: a})
+	}
+	switch r.rng.IntN(7) {
+	case 0: // two drains of one service at once
 		step("d1", drain)
 		step("d2", drain)
 		step("t1", isa.RestoreTraffic{Drain: "d1"}, "d1")
 		step("t2", isa.RestoreTraffic{Drain: "d2"}, "d2")
-	case 8:
+	case 1:
 		step("s1", isa.Scale{Target: service1(s.name), Replicas: []int{0, -1, math.MaxInt}[r.rng.IntN(3)]})
-	case 9:
+	case 2:
 		p.Epoch = "sha256:0"
-		r.nest(&p, []mesh.Service{s.name})
-	case 10: // all members of the quorum at once
+		r.nest(p, []mesh.Service{s.name})
+	case 3: // all members of the quorum at once
 		q := r.world.services[4]
 		step("d1", isa.Drain{Target: service1(q.name), Share: 100, OnEmpty: mesh.OnEmptyShed, Lease: 120 * time.Second})
 		for i, in := range q.instances {
 			step(fmt.Sprintf("r%d", i), isa.Restart{Target: isa.Target{Service: q.name, UID: in.ref.UID}, Drain: "d1"}, "d1")
 		}
 		step("t1", isa.RestoreTraffic{Drain: "d1"}, "r0", "r1", "r2")
-	case 11: // a reroute to itself
+	case 4: // a reroute to itself
 		drain.To, drain.OnEmpty = s.name, mesh.OnEmptyNone
 		step("d1", drain)
 		step("a1", isa.Await{Drain: "d1", Until: isa.AwaitRestore}, "d1")
-	case 12:
+	case 5:
 		step("x1", isa.RollbackConfig{Object: "deployment/shop/s01", Revision: "1"})
 	default: // too slow to hold
-		r.nest(&p, r.world.restartSet([]mesh.Service{s.name}))
+		r.nest(p, r.world.restartSet([]mesh.Service{s.name}))
 		for i := range p.Steps {
 			if d, ok := p.Steps[i].Action.(isa.Drain); ok {
 				d.OnEmpty = mesh.OnEmptyHold
@@ -172,5 +184,4 @@ func (r *run) malice() isa.Program {
 			}
 		}
 	}
-	return p
 }
