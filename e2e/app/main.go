@@ -23,6 +23,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -39,6 +41,10 @@ func main() {
 	port := flag.Int("port", 0, "loopback `PORT` to listen on")
 	flag.Parse()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	// Many of these share a small machine: one core and few collections are enough for
+	// each, and leave the rest to what is being tested.
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(800)
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
 	if *path == "" || *name == "" || *port <= 0 {
