@@ -214,7 +214,9 @@ func (d *daemon) makeAPI() (http.Handler, error) {
 	}
 	return server.New(server.Config{
 		Kernel:   d.kernel,
-		Topology: graph{feed: d.feed, overlays: d.kernel.Overlays},
+		Topology: &server.Evidence{
+			Snapshots: d.feed, Registry: d.feed, Symptoms: symptoms{d.feed}, Overlays: d.kernel.Overlays,
+		},
 		Symptoms: symptoms{d.feed}, Proxies: proxies{d.proxies}, Registry: d.feed, Tokens: secrets,
 		Version: version, Commit: commit, Started: d.started,
 		Dashboard: dashboard.Handler(),
@@ -274,7 +276,7 @@ func (d *daemon) kernelConfig(tracer trace.Tracer) driver.Config {
 	return driver.Config{
 		Policy:    policy,
 		Open:      d.openJournal,
-		Traffic:   d.proxies.Traffic(),
+		Traffic:   traffic{d.proxies.Traffic()},
 		Processes: processes{client: d.registry, feed: d.feed},
 		Topology:  d.feed,
 		Now:       time.Now,

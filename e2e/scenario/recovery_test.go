@@ -54,6 +54,7 @@ func TestRestartOfEachServiceLosesNoRequest(t *testing.T) {
 				target, after.UID, after.Incarnation, before.UID, before.Incarnation+1)
 		}
 	}
+	<-generator.Done()
 	log := generator.Wait()
 	if n := failed(t, log); n > 0 || len(log.Records) < 5000 {
 		t.Errorf("%d of %d requests failed, want 0 of 5000", n, len(log.Records))
@@ -91,7 +92,6 @@ func TestACrashIsNoticedAndRecoveredByATypedPlan(t *testing.T) {
 	if after := s.one("shop/cart"); after.Incarnation != before.Incarnation+1 || after.State != "ready" {
 		t.Errorf("shop/cart: got %+v, want incarnation %d, ready", after, before.Incarnation+1)
 	}
-	generator.Stop()
 	log := generator.Wait()
 	tail := load.Between(log.Records, lastSecond(log)-5*time.Second, lastSecond(log))
 	for _, r := range tail {

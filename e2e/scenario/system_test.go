@@ -58,6 +58,9 @@ type system struct {
 type listing struct {
 	API       string     `json:"api"`
 	Dashboard string     `json:"dashboard"`
+	Ingress   struct {
+		Address string `json:"address"`
+	} `json:"ingress"`
 	Instances []instance `json:"instances"`
 }
 
@@ -203,30 +206,12 @@ func (s *system) logs() {
 	}
 }
 
-// ingress returns the address that takes all load.
-func (s *system) ingress() string {
-	s.t.Helper()
-	for _, i := range s.ps.Instances {
-		if strings.HasPrefix(i.Service, "outside/") {
-			return i.Inbound
-		}
-	}
-	for _, address := range s.ps.gateways() {
-		return address
-	}
-	s.t.Fatalf("no ingress in %+v", s.ps)
-	return ""
-}
-
-// gateways returns the addresses of the ingress, wherever the listing has them.
-func (l listing) gateways() []string { return nil }
-
 // drive starts load on the ingress and waits until it answers.
 func (s *system) drive(rate float64, requests int, length time.Duration) *load.Generator {
 	s.t.Helper()
-	address := s.ingress()
+	address := strings.TrimPrefix(s.ps.Ingress.Address, "http://")
 	s.until(20*time.Second, "the ingress answers 200", func() bool {
-		answer, err := http.Get("http://" + address + "/op/home")
+		answer, err := http.Get("http://" + address + "/home")
 		if err != nil {
 			return false
 		}

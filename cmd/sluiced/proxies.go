@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/sluicemesh/sluice/api/server"
+	"github.com/sluicemesh/sluice/isa"
+	"github.com/sluicemesh/sluice/mesh"
+	"github.com/sluicemesh/sluice/microkernel/driver"
+	"github.com/sluicemesh/sluice/xds"
+	xdsserver "github.com/sluicemesh/sluice/xds/server"
+)
+
+// traffic is the driver's port to the proxies: xds/server's, with what plain Envoy
+// cannot do as a refusal with its code.
+type traffic struct{ *xdsserver.Traffic }
+
+// Apply implements driver.Traffic.
+func (t traffic) Apply(ctx context.Context, overlay mesh.Overlay) (mesh.Acks, error) {
+	acks, err := t.Traffic.Apply(ctx, overlay)
+	if errors.Is(err, xds.ErrUnsupported) {
+		err = &driver.Refused{Code: isa.CodeUnsupported, Reason: err.Error()}
+	}
+	return acks, err
+}
+
+// proxies lists the Envoys for the API.
+type proxies struct{ server *xdsserver.Server }
+
+// Proxies implements server.Proxies.
+func (p proxies) Proxies() []server.Proxy {
+	list := p.server.Proxies()
+	rows := make([]server.Proxy, len(list))
+	for i, status := range list {
+		rows[i] = server.Proxy{
+			Node: status.Node, Service: status.Service, Connected: !status.Connected.IsZero(),
+			Since: status.Connected, EnvoyVersion: status.Envoy, Overlays: status.Overlays,
+		}
+		for _, t := range status.Types {
+			rows[i].Types = append(rows[i].Types, typeRow(t))
+		}
+	}
+	return rows
+}
+
+func typeRow(t xdsserver.TypeStatus) server.ProxyType {
+	row := server.ProxyType{
+		Type: strings.ToLower(t.Type), Sent: number(t.Sent), Acked: number(t.Acked),
+		Nack: t.Nack, At: t.AckedAt, Resources: t.Resources,
+	}
+	if t.NackedAt.After(row.At) {
+		row.At = t.NackedAt
+	}
+	return row
+}
+
+// number spells a version, "" for none.
+func number(version uint64) string {
+	if version == 0 {
+		return ""
+	}
+	return strconv.FormatUint(version, 10)
+}
