@@ -51,7 +51,7 @@ type Stamp struct{ At Instant }
 // When implements Event.
 func (s Stamp) When() Instant { return s.At }
 
-// Submitted: a principal handed in a program. View holds the facts at that moment.
+// Submitted says: a principal handed in a program. View holds the facts at that moment.
 type Submitted struct {
 	Stamp
 	By      Principal
@@ -59,7 +59,7 @@ type Submitted struct {
 	View    View
 }
 
-// Approved: another principal allows a held plan. View is taken anew.
+// Approved says: another principal allows a held plan. View is taken anew.
 type Approved struct {
 	Stamp
 	Plan PlanID
@@ -67,7 +67,7 @@ type Approved struct {
 	View View
 }
 
-// Aborted: somebody with the right to do so stops a plan.
+// Aborted says: somebody with the right to do so stops a plan.
 type Aborted struct {
 	Stamp
 	Plan   PlanID
@@ -82,7 +82,7 @@ type Viewed struct {
 	View View
 }
 
-// Applied: every required proxy ACKed the overlay of this generation.
+// Applied says: every required proxy ACKed the overlay of this generation.
 type Applied struct {
 	Stamp
 	Plan       PlanID
@@ -91,7 +91,7 @@ type Applied struct {
 	Acks       mesh.Acks
 }
 
-// Proved: what was observed about a drained target. The core decides if it suffices.
+// Proved says: what was observed about a drained target. The core decides if it suffices.
 type Proved struct {
 	Stamp
 	Plan  PlanID
@@ -99,7 +99,7 @@ type Proved struct {
 	Proof mesh.Proof
 }
 
-// Restarted: the instance is up and ready again as the incarnation that Ref names.
+// Restarted says: the instance is up and ready again as the incarnation that Ref names.
 type Restarted struct {
 	Stamp
 	Plan PlanID
@@ -108,7 +108,7 @@ type Restarted struct {
 	New  mesh.Ref
 }
 
-// Withdrawn: every required proxy ACKed that the overlay is gone.
+// Withdrawn says: every required proxy ACKed that the overlay is gone.
 type Withdrawn struct {
 	Stamp
 	Plan       PlanID
@@ -116,7 +116,7 @@ type Withdrawn struct {
 	Generation Generation
 }
 
-// Scaled: the workload now wants Replicas; Former is what it wanted before.
+// Scaled says: the workload now wants Replicas; Former is what it wanted before.
 type Scaled struct {
 	Stamp
 	Plan             PlanID
@@ -124,7 +124,7 @@ type Scaled struct {
 	Former, Replicas int
 }
 
-// Failed: an effect of the step cannot be achieved: NACK, refused by the cluster,
+// Failed says: an effect of the step cannot be achieved: NACK, refused by the cluster,
 // lost lease, foreign writer. Code is CodeUnsupported, CodeForeignOwner, ... or "".
 type Failed struct {
 	Stamp
@@ -134,20 +134,20 @@ type Failed struct {
 	Reason string
 }
 
-// Fired: a timer that SetTimer set ran out.
+// Fired says: a timer that SetTimer set ran out.
 type Fired struct {
 	Stamp
 	Timer TimerID
 }
 
-// Judged: the monitor's verdict on a plan under watch.
+// Judged says: the monitor's verdict on a plan under watch.
 type Judged struct {
 	Stamp
 	Plan    PlanID
 	Verdict HarmVerdict
 }
 
-// Led: this process became leader with a term greater than any before it. Proofs of
+// Led says: this process became leader with a term greater than any before it. Proofs of
 // the former leader are void.
 type Led struct {
 	Stamp
@@ -161,7 +161,7 @@ type Probed struct {
 	Instances []mesh.Instance // every instance of the registry, sorted by UID
 }
 
-// Paused: no new effect of any plan (or of one, if Plan is set) except restore.
+// Paused says: no new effect of any plan (or of one, if Plan is set) except restore.
 type Paused struct {
 	Stamp
 	Plan   PlanID // "" = all

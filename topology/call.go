@@ -18,9 +18,6 @@ const (
 	Declared                      // configuration: not a call
 )
 
-// allSources has every kind set.
-const allSources = Span | AccessLog | MeshMetric | Declared
-
 // Names returns the kinds in s in a fixed order, as the API spells them.
 func (s Source) Names() []string {
 	names := make([]string, 0, bits.OnesCount8(uint8(s)))

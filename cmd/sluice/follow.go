@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -113,7 +112,7 @@ func (f *follower) show(plan *sluicev1.Plan) {
 		if f.lines > 0 {
 			fmt.Fprintf(f.app.err, "\x1b[%dA\x1b[J", f.lines)
 		}
-		io.WriteString(f.app.err, text)
+		fmt.Fprint(f.app.err, text)
 		f.lines = strings.Count(text, "\n")
 		return
 	}

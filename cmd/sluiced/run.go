@@ -213,7 +213,7 @@ func (d *daemon) makeAPI() (http.Handler, error) {
 		return nil, err
 	}
 	return server.New(server.Config{
-		Kernel:   d.kernel,
+		Kernel: d.kernel,
 		Topology: &server.Evidence{
 			Snapshots: d.feed, Registry: d.feed, Symptoms: symptoms{d.feed}, Overlays: d.kernel.Overlays,
 		},

@@ -30,6 +30,8 @@ func newRPC(n *node) *grpc.Server {
 }
 
 // serveCall answers a unary call.
+//
+//nolint:revive // the order of parameters is gRPC's
 func serveCall(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 	n := srv.(*node)
 	operation := new(wrapperspb.StringValue)

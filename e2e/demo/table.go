@@ -38,7 +38,7 @@ func printTable(out io.Writer, r report) {
 		}
 		fmt.Fprintln(w, strings.Join(append(cells, harm, ""), "\t"))
 	}
-	w.Flush()
+	_ = w.Flush() // what the terminal does not take is lost anyway
 }
 
 // number prints seconds to the millisecond, "-" if they are not known.

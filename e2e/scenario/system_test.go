@@ -56,8 +56,8 @@ type system struct {
 
 // listing is what sluice local ps -o json prints.
 type listing struct {
-	API       string     `json:"api"`
-	Dashboard string     `json:"dashboard"`
+	API       string `json:"api"`
+	Dashboard string `json:"dashboard"`
 	Ingress   struct {
 		Address string `json:"address"`
 	} `json:"ingress"`

@@ -54,7 +54,6 @@ type run struct {
 	process    int // incarnation of the control plane; deliveries to a former one are lost
 	term       uint64
 	timers     map[microkernel.TimerID]int // the delivery that stands for each timer
-	effects    []microkernel.Effect        // ordered and not yet performed; the driver is single-threaded
 	events     int
 	crashes    int
 	calm       int // events since the last crash

@@ -32,7 +32,7 @@ func fromHTTP(entry *datav3.HTTPAccessLogEntry, now time.Time) (topology.Call, b
 		// An upgraded connection lives as long as its user likes.
 		call.Latency = common.GetTimeToFirstUpstreamRxByte().AsDuration()
 	}
-	if common.GetIntermediateLogEntry() {
+	if common.GetIntermediateLogEntry() { //nolint:staticcheck // deprecated, and still what Envoy 1.40 sets
 		call.Existence = true
 	}
 	call.Failed = code >= 500 || failedFlags(common.GetResponseFlags()) ||

@@ -32,7 +32,6 @@ type rig struct {
 	stopped chan error
 	world   *mesh.World
 	apps    map[mesh.UID]*app
-	version uint64
 }
 
 const rigTTL = 3 * time.Second

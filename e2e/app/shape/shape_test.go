@@ -46,7 +46,7 @@ func TestParseFillsDefaults(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for name, c := range map[string]struct{ old, new, want string }{
-		"unknown field":   {"name: small", "name: small\nnmae: x", "nmae"},
+		"unknown field":   {"name: small", "name: small\nnom: x", "nom"},
 		"unknown callee":  {"to: shop/cart", "to: shop/cars", "shop/cars"},
 		"unknown op":      {"op: add,", "op: sub,", `no operation "sub"`},
 		"shares":          {"share: 1}", "share: 0.5}", "sum to 0.5"},
