@@ -6,7 +6,8 @@
 // One process lives like this:
 //
 //	announce -> start-up cost -> values read once, session taken -> listen -> serve
-//	SIGTERM  -> stop listening, end streams, finish requests, flush spans -> exit 0
+//	SIGTERM  -> (graceful) stop listening, end streams, finish requests, flush spans
+//	         -> (else, as the services of DeathStarBench, which catch no signal) gone
 //
 // It listens only when it can serve, so "connects" means "ready".
 //
@@ -45,36 +46,43 @@ func main() {
 	// each, and leave the rest to what is being tested.
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(800)
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer cancel()
 	if *path == "" || *name == "" || *port <= 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
-	err := run(ctx, log, settings{Topology: *path, Service: *name, Port: *port, Env: os.Getenv})
+	topology, err := shape.Load(*path)
+	if err == nil {
+		err = play(log, &topology, settings{Service: *name, Port: *port, Env: os.Getenv})
+	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		log.Error("process ends", "service", *name, "error", err)
 		os.Exit(1)
 	}
 }
 
+// play runs one service until a signal that its topology wants to be caught.
+func play(log *slog.Logger, topology *shape.Topology, s settings) error {
+	ends := []os.Signal{os.Interrupt}
+	if topology.Graceful {
+		ends = append(ends, syscall.SIGTERM)
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), ends...)
+	defer cancel()
+	return run(ctx, log, topology, s)
+}
+
 // settings is what a process is started with.
 type settings struct {
-	Topology string
-	Service  string
-	Port     int
-	Env      func(string) string
+	Service string
+	Port    int
+	Env     func(string) string
 }
 
 // run plays one service until ctx ends.
-func run(ctx context.Context, log *slog.Logger, s settings) error {
-	topology, err := shape.Load(s.Topology)
-	if err != nil {
-		return err
-	}
+func run(ctx context.Context, log *slog.Logger, topology *shape.Topology, s settings) error {
 	service, ok := topology.Find(s.Service)
 	if !ok {
-		return fmt.Errorf("service %s is not in %s", s.Service, s.Topology)
+		return fmt.Errorf("service %s is not in topology %s", s.Service, topology.Name)
 	}
 	instance := s.Env("SLUICE_INSTANCE")
 	if instance == "" {
@@ -94,7 +102,7 @@ func run(ctx context.Context, log *slog.Logger, s settings) error {
 	if service.Kind == shape.Store {
 		return serveStore(ctx, newStore(service, faults), s.Port)
 	}
-	return runHandler(ctx, log, handlerSettings{topology: &topology, service: service, instance: instance,
+	return runHandler(ctx, log, handlerSettings{topology: topology, service: service, instance: instance,
 		faults: faults, dir: dir, env: s.Env, port: s.Port})
 }
 

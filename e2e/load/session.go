@@ -23,6 +23,7 @@ const (
 
 const (
 	sessionBeat  = 250 * time.Millisecond
+	sessionLife  = 10 * time.Second // then the client ends it and opens another
 	sessionStall = 20 * time.Second // without a sign of life: cut
 )
 
@@ -38,8 +39,8 @@ type Sessions struct {
 	Refused int `json:"refused"` // not opened
 }
 
-// Hold keeps n sessions of a kind open to address until ctx ends, opening each again
-// a second after it ended, and returns their counts.
+// Hold keeps n sessions of a kind open to address until ctx ends, ending each after
+// 10 s and opening it again a second later, and returns their counts.
 func Hold(ctx context.Context, kind, address string, n int) (Sessions, error) {
 	open, known := map[string]func(context.Context, string) (session, error){
 		StreamSession: openStream, SocketSession: openSocket, TCPSession: openTCP,
@@ -84,8 +85,11 @@ func hold(ctx context.Context, address string, open func(context.Context, string
 			continue
 		}
 		count.Opened++
-		err = live(ctx, s)
-		if ctx.Err() != nil || errors.Is(err, errEnded) {
+		life, cancel := context.WithTimeout(ctx, sessionLife)
+		err = live(life, s)
+		enough := life.Err() != nil
+		cancel()
+		if enough || errors.Is(err, errEnded) {
 			count.Ended++
 		} else {
 			count.Cut++

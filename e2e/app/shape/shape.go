@@ -39,6 +39,7 @@ type Topology struct {
 	Mix       []Share           `yaml:"mix"`   // operations of Entry
 	Objective Objective         `yaml:"objective"`
 	Pool      Pool              `yaml:"pool"`
+	Graceful  bool              `yaml:"graceful"` // SIGTERM lets a process finish its requests; else it ends at once
 	Services  []Service         `yaml:"services"`
 	Faults    map[string]Target `yaml:"faults"`
 }
