@@ -37,6 +37,7 @@ type Config struct {
 	Address  string        // host:port that takes all load
 	Entry    string        // service behind Address; failures without an answer of it failed there
 	Mix      []Part        // shares sum to 1
+	Method   string        // of every request; "" = POST
 	Rate     float64       // requests a second
 	Constant bool          // evenly spaced; else Poisson arrivals
 	Seed     uint64        // of arrivals, operations and keys
@@ -47,7 +48,7 @@ type Config struct {
 
 // Part is one operation's share of the load.
 type Part struct {
-	Operation string
+	Operation string  // path of the request, without the first slash
 	Share     float64 // 0..1
 }
 
@@ -91,6 +92,9 @@ type Generator struct {
 func Start(ctx context.Context, config Config) (*Generator, error) {
 	if config.Timeout == 0 {
 		config.Timeout = DefaultTimeout
+	}
+	if config.Method == "" {
+		config.Method = http.MethodPost
 	}
 	if err := config.check(); err != nil {
 		return nil, err
@@ -229,11 +233,15 @@ func (g *Generator) send(ctx context.Context, arrival Arrival, index int) {
 func (g *Generator) exchange(ctx context.Context, arrival Arrival) Record {
 	key := strconv.Itoa(arrival.Number)
 	target := "http://" + g.config.Address + "/" + arrival.Operation
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target, io.NopCloser(strings.NewReader(key)))
+	body := key
+	if g.config.Method != http.MethodPost {
+		body = ""
+	}
+	request, err := http.NewRequestWithContext(ctx, g.config.Method, target, io.NopCloser(strings.NewReader(body)))
 	if err != nil {
 		return Record{Err: "other", FailedAt: g.config.Entry}
 	}
-	request.ContentLength = int64(len(key))
+	request.ContentLength = int64(len(body))
 	request.Header.Set("X-Request-Key", key)
 	response, err := g.client.Do(request)
 	if err != nil {

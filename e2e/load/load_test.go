@@ -174,6 +174,30 @@ func TestTimeoutEndsARequest(t *testing.T) {
 	}
 }
 
+// A GET has no body, and is not sent twice either when its connection breaks.
+func TestGetIsNotRepeated(t *testing.T) {
+	var seen, bodies atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		bodies.Add(int64(len(body)) + max(r.ContentLength, 0))
+		if seen.Add(1)%2 == 0 {
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	defer server.Close()
+	config := testConfig(strings.TrimPrefix(server.URL, "http://"))
+	config.Method, config.Requests, config.Rate = http.MethodGet, 100, 300
+	g, err := Start(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-g.Done()
+	g.Wait()
+	if seen.Load() != 100 || bodies.Load() != 0 {
+		t.Errorf("the server saw %d requests of 100, %d bytes of bodies", seen.Load(), bodies.Load())
+	}
+}
+
 func TestStartRefuses(t *testing.T) {
 	for name, spoil := range map[string]func(*Config){
 		"no bound":  func(c *Config) { c.Requests = 0 },

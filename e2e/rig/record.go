@@ -3,6 +3,7 @@ package rig
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,7 +74,7 @@ func (r *Rig) Group(ctx context.Context, service string) (*sluicev1.GetGroupResp
 // Final reports whether a plan has come to its end.
 func Final(plan *sluicev1.Plan) bool {
 	switch plan.GetPhase() {
-	case "committed", "compensated", "frozen", "rejected", "expired":
+	case "committed", "compensated", "frozen", "refused":
 		return true
 	}
 	return plan.GetEnded() != nil
@@ -101,17 +102,22 @@ func Effects(plan *sluicev1.Plan) (first, confirmed *time.Time) {
 // Restarts lists the services that a plan restarts, in the order in which it does.
 func Restarts(plan *sluicev1.Plan) []string {
 	var order []string
-	seen := map[string]bool{}
 	for _, step := range plan.GetSteps() {
-		if !strings.EqualFold(step.GetAction(), "restart") {
-			continue
-		}
-		if service := serviceOf(step.GetTarget()); !seen[service] {
-			seen[service] = true
-			order = append(order, service)
+		for _, service := range RestartOf(step.GetAction(), step.GetTarget()) {
+			if !slices.Contains(order, service) {
+				order = append(order, service)
+			}
 		}
 	}
 	return order
+}
+
+// RestartOf is the service that a step restarts; none if it does something else.
+func RestartOf(action, target string) []string {
+	if !strings.EqualFold(action, "restart") {
+		return nil
+	}
+	return []string{serviceOf(target)}
 }
 
 // serviceOf returns NAMESPACE/NAME of a target as plans print it: the service, then
