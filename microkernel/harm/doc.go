@@ -6,15 +6,17 @@
 //
 //	breach   the label of record: windowed p99 > max(objective, 1.1 x baseline), or
 //	         errors > max(objective, 1.1 x baseline), with >= 100 requests in the window
-//	         (5 s, widened up to 30 s until it has them). A service that was healthy
+//	         (5 s, widened up to 30 s until it has them); where there is no objective,
+//	         at least 50 ms, or 1 %, above the baseline. A service that was healthy
 //	         before is harmed when that lasts > 30 s after 5 s of grace; one that was
 //	         broken before, when it is > 10 % worse than it was for as long.
 //	trigger  sequential tests that speak much earlier on strong harm: CUSUMs of the
 //	         log-likelihood ratio of failed requests, and of requests that are slower
-//	         than the baseline's p99. Latency counts only where no disturbance is
-//	         expected; neither counts for a service that was broken before.
+//	         than the baseline's p99; and the window must be in breach, without an
+//	         objective by a p99 that has doubled. Latency counts only where no
+//	         disturbance is expected; neither counts for a service that was broken.
 //
 //	begin --grace 5 s--> watch --a trigger, or breach > 30 s--> harm
 //	                     |
-//	                     +--to the end--> clean | not-recovered | inconclusive
+//	                     +--to the end--> clean | inconclusive | not-recovered (broken before)
 package harm

@@ -18,6 +18,14 @@ const LeastRequests = 100
 // Margin is how much worse than the baseline is a breach.
 const Margin = 1.1
 
+// Floors of a breach where the service has no objective: nobody said what matters to it,
+// so 1.1 x a tiny baseline must not. A service may be slower or fail more than its
+// baseline by as much.
+const (
+	FloorP99    = 50 * time.Millisecond
+	FloorErrors = 0.01 // share of requests
+)
+
 // Level is how a service did over some time.
 type Level struct {
 	Requests uint64
@@ -48,7 +56,8 @@ type Bounds struct {
 	Errors float64
 }
 
-// BoundsOf returns max(objective, 1.1 x baseline) where either is known.
+// BoundsOf returns max(objective, 1.1 x baseline) where either is known; where there is
+// no objective, at least the baseline and its floor.
 func BoundsOf(objective mesh.Objective, baseline Level) Bounds {
 	b := Bounds{P99: -1, Errors: -1}
 	if objective.P99 > 0 {
@@ -57,11 +66,16 @@ func BoundsOf(objective mesh.Objective, baseline Level) Bounds {
 	if objective.Errors > 0 {
 		b.Errors = objective.Errors
 	}
-	if baseline.Known() {
-		b.P99 = max(b.P99, worse(baseline.P99))
-		b.Errors = max(b.Errors, Margin*baseline.Errors)
+	if !baseline.Known() {
+		return b
 	}
-	return b
+	if objective.P99 <= 0 {
+		b.P99 = baseline.P99 + FloorP99
+	}
+	if objective.Errors <= 0 {
+		b.Errors = baseline.Errors + FloorErrors
+	}
+	return Bounds{P99: max(b.P99, worse(baseline.P99)), Errors: max(b.Errors, Margin*baseline.Errors)}
 }
 
 // worse returns d and 10 %, in integers so that it is the same everywhere.

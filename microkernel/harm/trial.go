@@ -74,7 +74,9 @@ func NewTrial(subjects []Subject, settings Settings) *Trial {
 		if s.Broken {
 			s.recovered = BoundsOf(s.Objective, s.Healthy)
 			s.recovered.Errors = max(s.recovered.Errors, wellAgain)
-			s.bounds = BoundsOf(mesh.Objective{}, s.Before)
+		}
+		if s.Broken && !s.Before.Known() { // how bad it was is not known, so nor is what is worse
+			s.bounds = Bounds{P99: -1, Errors: -1}
 		}
 		t.services = append(t.services, s)
 	}
@@ -111,7 +113,7 @@ func (s *service) next(r Report, second, window int) string {
 	s.silent, s.reported = 0, true
 	s.requests += r.Requests
 	s.history.add(r.Tick)
-	if evidence := s.alarm(r.Tick, second); evidence != "" {
+	if evidence := s.alarm(r.Tick, second, window); evidence != "" {
 		return evidence
 	}
 	if second <= grace {
@@ -130,11 +132,11 @@ func (s *service) next(r Report, second, window int) string {
 }
 
 // alarm asks the trigger.
-func (s *service) alarm(tick Tick, second int) string {
+func (s *service) alarm(tick Tick, second, window int) string {
 	if s.Broken {
 		return ""
 	}
-	if s.trigger.errorAlarm(tick) {
+	if s.trigger.errorAlarm(tick) && s.trigger.failing(s.history.window(window)) {
 		level := s.history.window(1)
 		return fmt.Sprintf("failures rose: %.2f%% of %d requests, %.2f%% before",
 			100*level.Errors, level.Requests, 100*s.Before.Errors)
@@ -142,7 +144,7 @@ func (s *service) alarm(tick Tick, second int) string {
 	if s.Disturbed || second <= grace {
 		return ""
 	}
-	if s.trigger.slowAlarm(tick) {
+	if s.trigger.slowAlarm(tick) && s.trigger.slowed(s.history.window(window)) {
 		level := s.history.window(1)
 		return fmt.Sprintf("latency rose: p99 %s of %d requests, %s before",
 			round(level.P99), level.Requests, round(s.Before.P99))
@@ -168,18 +170,16 @@ func (t *Trial) unsettled() bool {
 }
 
 // conclude labels a trial that went to its end without harm. A service that was broken
-// before must be well again, and so must one that the plan checks; those two kinds, or
-// without any all services together, must have had enough requests to say.
+// before must be well again; one that was healthy is never "not recovered": a breach of
+// it that did not last is no harm. Those that were broken and those that the plan checks,
+// or without any all services together, must have had enough requests to say.
 func (t *Trial) conclude() microkernel.HarmVerdict {
 	all, short := uint64(0), (*service)(nil)
 	for _, s := range t.services {
-		window := s.history.window(t.settings.Window)
-		bounds := s.bounds
 		if s.Broken {
-			bounds = s.recovered
-		}
-		if breach := bounds.Breach(window); breach != "" && (s.Broken || s.Checked) {
-			return microkernel.HarmVerdict{Label: microkernel.NotRecovered, Service: s.Service, Evidence: breach}
+			if breach := s.recovered.Breach(s.history.window(t.settings.Window)); breach != "" {
+				return microkernel.HarmVerdict{Label: microkernel.NotRecovered, Service: s.Service, Evidence: breach}
+			}
 		}
 		all += s.requests
 		if (s.Broken || s.Checked) && s.requests < LeastRequests && short == nil {

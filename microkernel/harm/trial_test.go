@@ -90,6 +90,12 @@ func TestTheVerdictOfATrial(t *testing.T) {
 	disturbed.Disturbed = true
 	promised := before(normal)
 	promised.Objective = mesh.Objective{P99: time.Second, Errors: 0.10}
+	slow := load{200, 200 * time.Millisecond, 0.0005} // far above the floors
+	slowed := before(slow)
+	slowed.Disturbed = true
+	strict := before(normal)
+	strict.Objective = mesh.Objective{P99: 50 * time.Millisecond, Errors: 0.001}
+	strict.Checked = true
 	for _, test := range []struct {
 		name      string
 		subject   Subject
@@ -101,15 +107,27 @@ func TestTheVerdictOfATrial(t *testing.T) {
 		{"nothing happens", before(normal), 30, report(normal), microkernel.Clean, 30, 30},
 		{"nothing happens, no length", before(normal), 0, report(normal), "", 0, 0},
 		{"errors rise to 5 %", before(normal), 0, report(load{200, 10 * time.Millisecond, 0.05}), microkernel.Harm, 1, 5},
-		{"errors rise to 1 %", before(normal), 0, report(load{200, 10 * time.Millisecond, 0.01}), microkernel.Harm, 2, 30},
-		{"all fail", before(normal), 0, report(load{200, 10 * time.Millisecond, 1}), microkernel.Harm, 1, 4},
-		{"latency doubles", before(normal), 0, report(load{200, 20 * time.Millisecond, 0}), microkernel.Harm, 6, 10},
-		{"latency rises by a fifth", before(normal), 0, report(load{200, 12 * time.Millisecond, 0}), microkernel.Harm, 36, 36},
-		{"latency rises within the margin", before(normal), 60, report(load{200, 10500 * time.Microsecond, 0}),
+		{"errors rise to 2 %", before(normal), 0, report(load{200, 10 * time.Millisecond, 0.02}), microkernel.Harm, 2, 15},
+		{"errors rise by less than the floor", before(normal), 60, report(load{200, 10 * time.Millisecond, 0.008}),
 			microkernel.Clean, 60, 60},
+		{"errors rise by as much, against an objective", strict, 60, report(load{200, 10 * time.Millisecond, 0.008}),
+			microkernel.Harm, 2, 20},
+		{"all fail", before(normal), 0, report(load{200, 10 * time.Millisecond, 1}), microkernel.Harm, 1, 4},
+		{"latency doubles", before(slow), 0, report(load{200, 400 * time.Millisecond, 0}), microkernel.Harm, 6, 10},
+		{"latency rises by half", before(slow), 30, report(load{200, 300 * time.Millisecond, 0}), microkernel.Harm, 36, 36},
+		{"latency rises by a fifth", before(slow), 0, report(load{200, 240 * time.Millisecond, 0}), microkernel.Harm, 36, 36},
+		{"latency rises within the margin", before(slow), 60, report(load{200, 210 * time.Millisecond, 0}),
+			microkernel.Clean, 60, 60},
+		{"latency rises by less than the floor", checked, 60, report(load{200, 20 * time.Millisecond, 0}),
+			microkernel.Clean, 60, 60},
+		{"latency rises by as much, against an objective", strict, 60, report(load{200, 20 * time.Millisecond, 0}),
+			microkernel.Harm, 6, 10},
+		{"in breach for the last seconds of the watch", strict, 30, func(s int) Report {
+			return report(load{200, 10 * time.Millisecond * time.Duration(1+s/29), 0})(s)
+		}, microkernel.Clean, 30, 30},
 		{"slow but within the objective", promised, 60, report(load{200, 30 * time.Millisecond, 0.05}),
 			microkernel.Clean, 60, 60},
-		{"slow as expected", disturbed, 30, report(load{200, 12 * time.Millisecond, 0}), microkernel.Harm, 36, 36},
+		{"slow as expected, for too long", slowed, 30, report(load{200, 240 * time.Millisecond, 0}), microkernel.Harm, 36, 36},
 		{"slow as expected for a while", disturbed, 30, func(s int) Report {
 			return Report{Tick: load{200, 10 * time.Millisecond * time.Duration(1+max(0, 20-s)), 0}.exact(s)}
 		}, microkernel.Clean, 30, 30},
@@ -153,7 +171,7 @@ func TestTheVerdictOfATrial(t *testing.T) {
 // than promised on independent requests.
 func TestDelayAndFalseAlarms(t *testing.T) {
 	for _, rate := range []int{20, 200} {
-		normal := load{rate, 10 * time.Millisecond, 0.0005}
+		normal := load{rate, 100 * time.Millisecond, 0.0005}
 		alarms, breaches := 0, 0
 		const trials = 40
 		for seed := range uint64(trials) {
@@ -243,7 +261,8 @@ func TestBreachNeedsAHundredRequests(t *testing.T) {
 	}{
 		{Level{Requests: 99, Errors: 1}, false},
 		{Level{Requests: 100, Errors: 1}, true},
-		{Level{Requests: 100, Errors: 0.011}, false},
+		{Level{Requests: 100, Errors: 0.02}, false},
+		{Level{Requests: 100, Errors: 0.03}, true},
 		{Level{Requests: 100, P99: 50 * time.Millisecond}, false},
 		{Level{Requests: 100, P99: 51 * time.Millisecond}, true},
 	} {
@@ -251,13 +270,17 @@ func TestBreachNeedsAHundredRequests(t *testing.T) {
 			t.Errorf("Breach(%+v) = %q, want %v", test.window, got, test.breach)
 		}
 	}
+	busy := BoundsOf(mesh.Objective{}, Level{Requests: 1000, P99: 14500 * time.Microsecond})
+	if got := busy.Breach(Level{Requests: 1000, P99: 24900 * time.Microsecond}); got != "" {
+		t.Errorf("10 ms more without an objective: %q", got)
+	}
 	if got := BoundsOf(mesh.Objective{}, Level{}).Breach(Level{Requests: 1000, Errors: 1, P99: time.Hour}); got != "" {
 		t.Errorf("without objective and baseline: %q", got)
 	}
 }
 
 func ExampleTrial() {
-	normal, slow := load{100, 10 * time.Millisecond, 0}, load{100, 40 * time.Millisecond, 0}
+	normal, slow := load{100, 20 * time.Millisecond, 0}, load{100, 80 * time.Millisecond, 0}
 	trial := NewTrial([]Subject{before(normal)}, Settings{Window: 5})
 	for second := 1; ; second++ {
 		if verdict, fallen := trial.Next([]Report{{Tick: slow.exact(second)}}); fallen {

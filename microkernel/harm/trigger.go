@@ -12,7 +12,8 @@ const falseAlarm = 30_000
 // cusum accumulates the log-likelihood ratio of a Bernoulli rate p1 against p0 (Page
 // 1954). It alarms at threshold; by Lorden's bound it then runs exp(threshold) requests
 // between false alarms. One tick adds at most a third of the threshold, so that a
-// single bad second is never enough.
+// single bad second is never enough; and it never goes beyond the threshold, so that
+// what was not worth an alarm is forgotten again.
 type cusum struct {
 	hit, miss float64 // of one request that is bad, and that is not
 	threshold float64
@@ -33,15 +34,17 @@ func newCusum(p0, p1, rate float64, family int) cusum {
 func (c *cusum) add(bad, requests uint64) bool {
 	bad = min(bad, requests)
 	step := float64(bad)*c.hit + float64(requests-bad)*c.miss
-	c.sum = max(0, c.sum+min(step, c.threshold/3))
+	c.sum = min(max(0, c.sum+min(step, c.threshold/3)), c.threshold)
 	return c.sum >= c.threshold
 }
 
-// trigger is the bank of tests of one service.
+// trigger is the bank of tests of one service. The tests say that something is surely
+// different; an alarm is only what is also large, by the level of the last window.
 type trigger struct {
 	errors [2]cusum // of small and of large rises
 	slow   cusum
 	slower time.Duration // what counts as slow, 0 = latency is not tested
+	large  Bounds
 }
 
 // Rates of the bank.
@@ -51,20 +54,31 @@ const (
 	slowNormal  = 0.015 // share above the bound of slowness that is normal: 1 % by definition, and some
 	slowHarm    = 0.06
 	leastSlower = 5 * time.Millisecond // above the baseline's p99: less is noise of the machine
+	doubled     = 1.8                  // a p99 that has doubled is measured as this much nearly always
 )
 
 func newTrigger(s *Subject, family int) trigger {
 	rate := float64(s.Before.Requests) / baselineSeconds
 	normal := max(leastErrors, s.Objective.Errors, upper(s.Before))
-	t := trigger{}
+	t := trigger{large: BoundsOf(s.Objective, s.Before)}
 	t.errors[0] = newCusum(normal, min(10*normal, (1+normal)/2), rate, family)
 	t.errors[1] = newCusum(normal, min(max(50*normal, manyErrors), (1+normal)/2), rate, family)
+	if s.Objective.P99 <= 0 {
+		t.large.P99 = max(t.large.P99, time.Duration(doubled*float64(s.Before.P99)))
+	}
 	if s.Before.Known() {
 		t.slower = max(s.Objective.P99, worse(s.Before.P99), s.Before.P99+leastSlower)
 		t.slow = newCusum(slowNormal, slowHarm, rate, family)
 	}
 	return t
 }
+
+// failing reports whether window fails by more than the label of record allows. Unlike
+// that it takes a window of few requests: the tests have counted them.
+func (t *trigger) failing(window Level) bool { return window.Errors > max(t.large.Errors, 0) }
+
+// slowed reports the same of latency, which must have doubled where there is no objective.
+func (t *trigger) slowed(window Level) bool { return window.P99 > t.large.P99 }
 
 // baselineSeconds is how long the baseline before an action is.
 const baselineSeconds = 60
