@@ -272,6 +272,7 @@ func (d *daemon) kernelConfig(tracer trace.Tracer) driver.Config {
 	watcher := driver.NewWatcher(driver.WatcherSettings{
 		Stats: driver.GraphStats{Topology: d.feed}, Topology: d.feed, World: d.feed.World,
 		Symptoms: onsets{d.feed}, Now: time.Now, Window: policy.HarmWindow,
+		Overlays: d.proxies.Traffic().Installed,
 	})
 	return driver.Config{
 		Policy:    policy,

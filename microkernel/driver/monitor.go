@@ -40,6 +40,7 @@ type Watcher struct {
 	mu       sync.Mutex
 	frozen   map[microkernel.PlanID]map[mesh.Service]harm.Subject // baselines
 	order    []microkernel.PlanID                                 // of frozen, oldest first
+	drains   disturbances
 }
 
 // WatcherSettings are what a Watcher works with.
@@ -48,6 +49,9 @@ type WatcherSettings struct {
 	Topology Topology           // for callers of callers: held requests hold them too
 	World    func() *mesh.World // for objectives
 	Symptoms Symptoms           // optional
+	// Overlays lists what is in force now, of all plans: latency upstream of held requests
+	// does not count until some seconds after; nil = not known.
+	Overlays func() []mesh.Overlay
 	Now      func() time.Time
 	Window   time.Duration // Policy.HarmWindow
 	Delay    time.Duration // how late reports of a second may come, default 1 s
@@ -76,14 +80,28 @@ func (w *Watcher) Watch(ctx context.Context, order microkernel.Watch) (microkern
 		if err := w.sleepUntil(ctx, time.Unix(second+1, 0).Add(w.settings.Delay)); err != nil {
 			return microkernel.HarmVerdict{}, err
 		}
+		slow := w.look(second)
 		for i := range subjects {
 			tick, reported := w.settings.Stats.Tick(subjects[i].Service, second)
-			reports[i] = harm.Report{Tick: tick, Missing: !reported}
+			reports[i] = harm.Report{Tick: tick, Missing: !reported, Disturbed: slow[subjects[i].Service]}
 		}
 		if verdict, fallen := trial.Next(reports); fallen {
 			return verdict, nil
 		}
 	}
+}
+
+// look notes the overlays that are in force now and returns the services that they are
+// expected to have slowed in a second.
+func (w *Watcher) look(second int64) map[mesh.Service]bool {
+	if w.settings.Overlays == nil {
+		return nil
+	}
+	now, overlays := w.settings.Now().Unix(), w.settings.Overlays()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.drains.note(overlays, now)
+	return w.drains.slow(w.settings.Topology.Snapshot(), second)
 }
 
 // sleepUntil waits for a time of the clock.

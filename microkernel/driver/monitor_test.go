@@ -86,6 +86,54 @@ func TestWhoCallsADisturbedServiceIsDisturbedWhileThePlanRuns(t *testing.T) {
 	}
 }
 
+// slowly gives every service 100 requests a second, of 4 ms but in the seconds in which
+// they are slow.
+type slowly struct{ from, until int64 }
+
+func (s slowly) Tick(_ mesh.Service, second int64) (harm.Tick, bool) {
+	latency := 4 * time.Millisecond
+	if second >= s.from && second < s.until {
+		latency = 3 * time.Second
+	}
+	tick := harm.Tick{Requests: 100, Hist: &topology.Histogram{}}
+	for range 100 {
+		tick.Hist.Add(latency)
+	}
+	return tick, true
+}
+
+func TestABacklogAfterAHoldIsNoHarmUpstream(t *testing.T) {
+	for name, test := range map[string]struct {
+		held int64 // seconds of the verification in which another plan still holds requests
+		want microkernel.HarmLabel
+	}{
+		"the hold goes on": {8, microkernel.Clean},
+		"there is no hold": {0, microkernel.Harm},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				now := time.Now().Unix()
+				w := watcher(newMesh(), slowly{now + 1, now + 12})
+				w.settings.Overlays = func() []mesh.Overlay {
+					if time.Now().Unix() >= now+test.held {
+						return nil
+					}
+					return []mesh.Overlay{{
+						Key:   mesh.OverlayKey{Kind: mesh.OverlayDrain, Callee: cart},
+						Drain: &mesh.DrainOverlay{OnEmpty: mesh.OnEmptyHold},
+					}}
+				}
+				verdict, err := w.Watch(t.Context(), microkernel.Watch{
+					Plan: "p", Services: []mesh.Service{front}, For: 30 * time.Second,
+				})
+				if err != nil || verdict.Label != test.want {
+					t.Errorf("Watch = %+v, %v, want %s", verdict, err, test.want)
+				}
+			})
+		})
+	}
+}
+
 func TestLoadsAreMeasured(t *testing.T) {
 	load := watcher(newMesh(), steady{}).Load(cart)
 	if load.Rate != 100 || load.Concurrency < 0.35 || load.Concurrency > 0.45 {

@@ -9,7 +9,7 @@ import (
 
 // Times of a trial, in ticks of a second.
 const (
-	grace      = 5  // after the beginning, in which latency and breaches do not count
+	grace      = 5  // after the beginning or a disturbance: latency and breaches do not count
 	persistent = 30 // a breach that lasts longer is harm
 	missing    = 5  // seconds without any report that are harm
 	patience   = 25 // how much longer than asked for a trial may go on to see a breach end
@@ -31,10 +31,13 @@ type Subject struct {
 }
 
 // Report is one second of a service. Missing says that nothing was reported at all,
-// which is not the same as a report of no request.
+// which is not the same as a report of no request. Disturbed says that it was expected to
+// be slow in this second, say because requests were held below it: until the grace after
+// the last such second the trigger counts no latency, nor remembers any.
 type Report struct {
 	Tick
-	Missing bool
+	Missing   bool
+	Disturbed bool
 }
 
 // Settings of a trial.
@@ -57,8 +60,10 @@ type service struct {
 	recovered Bounds // of a broken service: within them it is well again
 	trigger   trigger
 	history   history
-	breach    int // seconds in breach without a break, after grace
-	silent    int // seconds without a report
+	breach    int  // seconds in breach without a break, after grace
+	calm      int  // seconds since the last disturbance, or the beginning
+	shaken    bool // there was a disturbance, and its grace is not over
+	silent    int  // seconds without a report
 	reported  bool
 	requests  uint64
 }
@@ -103,6 +108,7 @@ func (t *Trial) Next(reports []Report) (microkernel.HarmVerdict, bool) {
 
 // next takes one second of a service and says how it is harmed, "" if it is not.
 func (s *service) next(r Report, second, window int) string {
+	s.settle(r.Disturbed)
 	if r.Missing {
 		s.silent++
 		if s.reported && s.silent >= missing {
@@ -113,7 +119,7 @@ func (s *service) next(r Report, second, window int) string {
 	s.silent, s.reported = 0, true
 	s.requests += r.Requests
 	s.history.add(r.Tick)
-	if evidence := s.alarm(r.Tick, second, window); evidence != "" {
+	if evidence := s.alarm(r.Tick, window); evidence != "" {
 		return evidence
 	}
 	if second <= grace {
@@ -131,8 +137,21 @@ func (s *service) next(r Report, second, window int) string {
 	return ""
 }
 
+// settle counts the seconds since a disturbance. Windows begin anew when its grace is
+// over: what is left of the backlog says nothing of how the service is now.
+func (s *service) settle(disturbed bool) {
+	if disturbed {
+		s.calm, s.shaken, s.trigger.slow.sum = 0, true, 0
+		return
+	}
+	s.calm++
+	if s.shaken && s.calm > grace {
+		s.history, s.shaken = history{}, false
+	}
+}
+
 // alarm asks the trigger.
-func (s *service) alarm(tick Tick, second, window int) string {
+func (s *service) alarm(tick Tick, window int) string {
 	if s.Broken {
 		return ""
 	}
@@ -141,7 +160,7 @@ func (s *service) alarm(tick Tick, second, window int) string {
 		return fmt.Sprintf("failures rose: %.2f%% of %d requests, %.2f%% before",
 			100*level.Errors, level.Requests, 100*s.Before.Errors)
 	}
-	if s.Disturbed || second <= grace {
+	if s.Disturbed || s.calm <= grace {
 		return ""
 	}
 	if s.trigger.slowAlarm(tick) && s.trigger.slowed(s.history.window(window)) {

@@ -131,6 +131,16 @@ func TestTheVerdictOfATrial(t *testing.T) {
 		{"slow as expected for a while", disturbed, 30, func(s int) Report {
 			return Report{Tick: load{200, 10 * time.Millisecond * time.Duration(1+max(0, 20-s)), 0}.exact(s)}
 		}, microkernel.Clean, 30, 30},
+		{"slow until after a hold", before(slow), 60, func(s int) Report {
+			held := s >= 10 && s < 14
+			if s >= 8 && s < 18 { // requests were held, and their backlog follows
+				return Report{Tick: load{200, 3 * time.Second, 0}.exact(s), Disturbed: held}
+			}
+			return Report{Tick: slow.exact(s), Disturbed: held}
+		}, microkernel.Clean, 60, 60},
+		{"slow for good after a hold", before(slow), 60, func(s int) Report {
+			return Report{Tick: load{200, 500 * time.Millisecond, 0}.exact(s), Disturbed: s < 14}
+		}, microkernel.Harm, 19, 22},
 		{"expected to be slow, but it fails", disturbed, 30, report(load{200, 10 * time.Millisecond, 0.05}),
 			microkernel.Harm, 1, 5},
 		{"broken and stays so", sick, 10, report(broken), microkernel.NotRecovered, 35, 35},
