@@ -249,10 +249,6 @@ func TestRetryStormOutlivesItsTrigger(t *testing.T) {
 	r.want("after the restart", r.buy("x"), succeeded)
 }
 
-func testFaultOf(status int) outcome {
-	return outcome{status: status, fault: "f-1", failedAt: "t/price"}
-}
-
 // The end of a process ends its streams in good order, not by a cut.
 func TestStreamsEndInGoodOrder(t *testing.T) {
 	r := start(t)

@@ -152,9 +152,9 @@ func newGantt(a *arm) *gantt {
 // Size of a chart, in its own units.
 const (
 	chartWidth  = 960.0
-	chartHeight = 150.0
+	chartHeight = 170.0
 	chartLeft   = 44.0
-	chartTop    = 22.0
+	chartTop    = 46.0
 	chartBottom = 22.0
 )
 
@@ -192,9 +192,9 @@ func drawArm(a *arm, end, peak int) template.HTML {
 		}
 	}
 	for i, mark := range a.marks() {
-		at := x(mark.at.Seconds())
+		at, y := x(mark.at.Seconds()), 10+i*11
 		fmt.Fprintf(&svg, `<line class="mark" x1="%.1f" x2="%.1f" y1="%d" y2="%g"/><text class="label" x="%.1f" y="%d">%s</text>`,
-			at, at, 8+i%2*9, base, at+3, 9+i%2*9, mark.text)
+			at, at, y-8, base, at+4, y, mark.text)
 	}
 	svg.WriteString(`</svg>`)
 	return template.HTML(svg.String()) //nolint:gosec // made of numbers and of words of this file

@@ -110,7 +110,7 @@ func (r *report) print(out io.Writer) {
 		fmt.Fprintf(w, "%d\t%s\tall\t%d restarts\t\t%s\t%d\t%d\t%d\t%d\n", t.Run, t.Arm, t.Restarts,
 			number(t.P99), t.Requests.Sent, t.Requests.OK, t.Requests.FailedRecovery, t.Requests.Unfinished)
 	}
-	w.Flush()
+	_ = w.Flush() // into a terminal or a pipe; the report is in the file
 }
 
 func percentile(records []load.Record, q float64) *float64 {
