@@ -83,6 +83,7 @@ type Watch struct {
 	Disturbed []mesh.Service // expected to be slow: there only errors count
 	Checks    []isa.Check
 	For       time.Duration
+	Shed      []mesh.Service // their requests fail on purpose while their drain is in force, sorted
 }
 
 // Unwatch ends the watch of a plan.

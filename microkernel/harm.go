@@ -24,7 +24,21 @@ func watch(p *plan, disturbed []mesh.Service, until time.Duration) Watch {
 		}
 	}
 	slices.Sort(w.Symptoms)
+	w.Shed = shed(p)
 	return w
+}
+
+// shed are the services whose requests the plan answers itself, with an error, when a
+// drain leaves no endpoint.
+func shed(p *plan) []mesh.Service {
+	var out []mesh.Service
+	for i := range p.Expanded.Steps {
+		if a, drain := p.Expanded.Steps[i].Action.(isa.Drain); drain && a.OnEmpty == mesh.OnEmptyShed {
+			out = append(out, a.Target.Service)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // disturbed are the services that are expected to be slow while the plan runs: the

@@ -186,7 +186,11 @@ func spell(e microkernel.Effect) string {
 	case microkernel.SetReplicas:
 		return fmt.Sprintf("scale %s/%s %s to %d", e.Plan, e.Step, e.Service, e.Replicas)
 	case microkernel.Watch:
-		return fmt.Sprintf("watch %s %v disturbed %v for %v", e.Plan, e.Services, e.Disturbed, e.For)
+		line := fmt.Sprintf("watch %s %v disturbed %v for %v", e.Plan, e.Services, e.Disturbed, e.For)
+		if len(e.Shed) > 0 {
+			line += fmt.Sprintf(" shed %v", e.Shed)
+		}
+		return line
 	case microkernel.Unwatch:
 		return "unwatch " + string(e.Plan)
 	case microkernel.SetTimer:

@@ -50,7 +50,8 @@ type WatcherSettings struct {
 	World    func() *mesh.World // for objectives
 	Symptoms Symptoms           // optional
 	// Overlays lists what is in force now, of all plans: latency upstream of held requests
-	// does not count until some seconds after; nil = not known.
+	// does not count until some seconds after, nor do failures that are shed requests;
+	// nil = not known.
 	Overlays func() []mesh.Overlay
 	Now      func() time.Time
 	Window   time.Duration // Policy.HarmWindow
@@ -76,32 +77,53 @@ func (w *Watcher) Watch(ctx context.Context, order microkernel.Watch) (microkern
 		Window: seconds(w.settings.Window), Length: seconds(order.For),
 	})
 	reports := make([]harm.Report, len(subjects))
+	passed := newPassing(order.Services)
 	for second := begin.Unix() + 1; ; second++ {
 		if err := w.sleepUntil(ctx, time.Unix(second+1, 0).Add(w.settings.Delay)); err != nil {
 			return microkernel.HarmVerdict{}, err
 		}
-		slow := w.look(second)
+		expected := w.look(order, second)
 		for i := range subjects {
-			tick, reported := w.settings.Stats.Tick(subjects[i].Service, second)
-			reports[i] = harm.Report{Tick: tick, Missing: !reported, Disturbed: slow[subjects[i].Service]}
+			reports[i] = w.report(subjects[i].Service, second)
+			reports[i].Disturbed = expected.slow[subjects[i].Service]
 		}
+		passed.excuse(expected, w.failed(expected.shed, second), reports)
 		if verdict, fallen := trial.Next(reports); fallen {
 			return verdict, nil
 		}
 	}
 }
 
-// look notes the overlays that are in force now and returns the services that they are
-// expected to have slowed in a second.
-func (w *Watcher) look(second int64) map[mesh.Service]bool {
-	if w.settings.Overlays == nil {
-		return nil
+// report is what is known of a service in a second.
+func (w *Watcher) report(service mesh.Service, second int64) harm.Report {
+	tick, reported := w.settings.Stats.Tick(service, second)
+	return harm.Report{Tick: tick, Missing: !reported}
+}
+
+// failed counts the failures of services in a second.
+func (w *Watcher) failed(services []mesh.Service, second int64) uint64 {
+	sum := uint64(0)
+	for _, service := range services {
+		sum += w.report(service, second).Errors
 	}
-	now, overlays := w.settings.Now().Unix(), w.settings.Overlays()
+	return sum
+}
+
+// look notes the drains that are in force now and returns what they are expected to have
+// done in a second. If it cannot see them, it takes the word of a plan that runs.
+func (w *Watcher) look(order microkernel.Watch, second int64) expected {
+	graph := w.settings.Topology.Snapshot()
+	if w.settings.Overlays == nil {
+		if order.For > 0 {
+			return expected{}
+		}
+		return expectedOf(graph, nil, order.Shed)
+	}
+	now, overlays, world := w.settings.Now().Unix(), w.settings.Overlays(), w.settings.World()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.drains.note(overlays, now)
-	return w.drains.slow(w.settings.Topology.Snapshot(), second)
+	w.drains.note(overlays, world, now)
+	return expectedOf(graph, during(w.drains.held, second), during(w.drains.shed, second))
 }
 
 // sleepUntil waits for a time of the clock.

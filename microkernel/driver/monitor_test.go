@@ -134,6 +134,54 @@ func TestABacklogAfterAHoldIsNoHarmUpstream(t *testing.T) {
 	}
 }
 
+// losing gives every service 100 requests a second, of which so many fail.
+type losing map[mesh.Service]uint64
+
+func (f losing) Tick(service mesh.Service, _ int64) (harm.Tick, bool) {
+	tick, _ := steady{}.Tick(service, 0)
+	tick.Errors = f[service]
+	return tick, true
+}
+
+func TestWhatIsShedOnPurposeIsNoHarm(t *testing.T) {
+	shed := func(off ...mesh.UID) func() []mesh.Overlay {
+		return func() []mesh.Overlay {
+			return []mesh.Overlay{{
+				Key:   mesh.OverlayKey{Kind: mesh.OverlayDrain, Callee: cart},
+				Drain: &mesh.DrainOverlay{OnEmpty: mesh.OnEmptyShed, Instances: off},
+			}}
+		}
+	}
+	for name, test := range map[string]struct {
+		fails    losing
+		overlays func() []mesh.Overlay
+		harmed   mesh.Service
+	}{
+		"shed, and passed on":        {losing{cart: 60, front: 60, web: 60}, shed("cart-uid"), ""},
+		"more than is passed on":     {losing{cart: 30, front: 60}, shed("cart-uid"), front},
+		"the rest of it should work": {losing{cart: 60}, shed(), cart},
+		"not in force":               {losing{cart: 60}, func() []mesh.Overlay { return nil }, cart},
+		"nobody knows what is":       {losing{cart: 60, front: 60}, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := watcher(newMesh(), steady{})
+				order := microkernel.Watch{
+					Plan: "p", Services: []mesh.Service{cart, front, web}, Shed: []mesh.Service{cart},
+				}
+				w.subjects(order, time.Now()) // healthy before
+				w.settings.Stats, w.settings.Overlays = test.fails, test.overlays
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				verdict, _ := w.Watch(ctx, order)
+				if verdict.Service != test.harmed {
+					t.Errorf("Watch = %+v, want harm at %q", verdict, test.harmed)
+				}
+			})
+		})
+	}
+}
+
 func TestLoadsAreMeasured(t *testing.T) {
 	load := watcher(newMesh(), steady{}).Load(cart)
 	if load.Rate != 100 || load.Concurrency < 0.35 || load.Concurrency > 0.45 {

@@ -33,11 +33,13 @@ type Subject struct {
 // Report is one second of a service. Missing says that nothing was reported at all,
 // which is not the same as a report of no request. Disturbed says that it was expected to
 // be slow in this second, say because requests were held below it: until the grace after
-// the last such second the trigger counts no latency, nor remembers any.
+// the last such second the trigger counts no latency, nor remembers any. Shed of the
+// Errors were brought about on purpose: such requests do not count at all.
 type Report struct {
 	Tick
 	Missing   bool
 	Disturbed bool
+	Shed      uint64
 }
 
 // Settings of a trial.
@@ -117,6 +119,8 @@ func (s *service) next(r Report, second, window int) string {
 		return ""
 	}
 	s.silent, s.reported = 0, true
+	r.Errors -= min(r.Shed, r.Errors)
+	r.Requests -= min(r.Shed, r.Requests)
 	s.requests += r.Requests
 	s.history.add(r.Tick)
 	if evidence := s.alarm(r.Tick, window); evidence != "" {

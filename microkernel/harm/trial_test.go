@@ -131,6 +131,15 @@ func TestTheVerdictOfATrial(t *testing.T) {
 		{"slow as expected for a while", disturbed, 30, func(s int) Report {
 			return Report{Tick: load{200, 10 * time.Millisecond * time.Duration(1+max(0, 20-s)), 0}.exact(s)}
 		}, microkernel.Clean, 30, 30},
+		{"all are shed on purpose", before(normal), 60, func(s int) Report {
+			if s < 30 {
+				return Report{Tick: load{200, time.Millisecond, 1}.exact(s), Shed: 200}
+			}
+			return Report{Tick: normal.exact(s)}
+		}, microkernel.Clean, 60, 60},
+		{"more fail than are shed on purpose", before(normal), 60, func(s int) Report {
+			return Report{Tick: load{200, 10 * time.Millisecond, 0.5}.exact(s), Shed: 60}
+		}, microkernel.Harm, 1, 5},
 		{"slow until after a hold", before(slow), 60, func(s int) Report {
 			held := s >= 10 && s < 14
 			if s >= 8 && s < 18 { // requests were held, and their backlog follows
