@@ -176,7 +176,16 @@ func (d *daemon) makeProxies() error {
 		return err
 	}
 	logs.Register(d.proxies.GRPC())
+	d.feed.Sources(d.reporting)
 	return nil
+}
+
+// reporting reports whether a proxy that could send an access log is connected. An Envoy
+// without a request sends none, so that its connection is all there is to go by. A mesh
+// without proxies has its evidence from elsewhere.
+func (d *daemon) reporting() bool {
+	list := d.proxies.Proxies()
+	return len(list) == 0 || slices.ContainsFunc(list, func(p xdsserver.ProxyStatus) bool { return !p.Connected.IsZero() })
 }
 
 // identify says which service the proxy with this node id stands beside.
@@ -270,7 +279,7 @@ func (d *daemon) kernelConfig(tracer trace.Tracer) driver.Config {
 	policy := microkernel.DefaultPolicy()
 	policy.Mode = microkernel.Mode(d.opts.mode)
 	watcher := driver.NewWatcher(driver.WatcherSettings{
-		Stats: driver.GraphStats{Topology: d.feed}, Topology: d.feed, World: d.feed.World,
+		Stats: driver.GraphStats{Topology: d.feed, Reporting: d.feed.Reporting}, Topology: d.feed, World: d.feed.World,
 		Symptoms: onsets{d.feed}, Now: time.Now, Window: policy.HarmWindow,
 		Overlays: d.proxies.Traffic().Installed,
 	})

@@ -182,6 +182,24 @@ func TestWhatIsShedOnPurposeIsNoHarm(t *testing.T) {
 	}
 }
 
+func TestTheWatcherTellsSilenceFromIdleness(t *testing.T) {
+	for label, reporting := range map[microkernel.HarmLabel]int64{microkernel.Harm: 10, microkernel.Inconclusive: 60} {
+		synctest.Test(t, func(t *testing.T) {
+			last := time.Now().Unix() + reporting
+			w := watcher(newMesh(), nil)
+			w.settings.Stats = GraphStats{
+				Topology: newMesh(), Reporting: func(second int64) bool { return second <= last },
+			}
+			verdict, err := w.Watch(t.Context(), microkernel.Watch{
+				Plan: "p", Services: []mesh.Service{front}, For: 30 * time.Second,
+			})
+			if err != nil || verdict.Label != label {
+				t.Errorf("Watch = %+v, %v, want %s", verdict, err, label)
+			}
+		})
+	}
+}
+
 func TestLoadsAreMeasured(t *testing.T) {
 	load := watcher(newMesh(), steady{}).Load(cart)
 	if load.Rate != 100 || load.Concurrency < 0.35 || load.Concurrency > 0.45 {

@@ -23,9 +23,13 @@ const lag = 250 * time.Millisecond
 type Feed struct {
 	now func() time.Time
 
-	mu       sync.Mutex // guards graph and detector
+	mu       sync.Mutex // guards graph to silent
 	graph    *topology.Graph
 	detector *symptom.Detector
+
+	connected func() bool // see Sources
+	heard     bool        // a call was observed since the last tick
+	silent    silence
 
 	world    atomic.Pointer[mesh.World]
 	snapshot atomic.Pointer[topology.Snapshot]
@@ -50,6 +54,30 @@ func (f *Feed) SetWorld(world *mesh.World) {
 	f.snapshot.Store(f.graph.Snapshot(f.now()))
 }
 
+// Sources tells f how to ask whether any source of evidence is there at this moment: an
+// idle mesh sends no evidence, and so does one whose proxies are all cut off. connected is
+// called once a second. Without Sources some source is always there.
+func (f *Feed) Sources(connected func() bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.connected = connected
+}
+
+// Reporting reports whether a call in a Unix second could have been reported: false if,
+// at the tick after it, no source was there and nothing had been heard since the tick
+// before. It is true of seconds for which there was no tick, and of the distant past.
+func (f *Feed) Reporting(second int64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.silent.has(second)
+}
+
+// silence remembers the last seconds that were silent, each at its place in the ring.
+type silence [64]int64
+
+func (s *silence) add(second int64)      { s[uint64(second)%uint64(len(s))] = second }
+func (s *silence) has(second int64) bool { return s[uint64(second)%uint64(len(s))] == second }
+
 // World returns the registry; it must not be changed.
 func (f *Feed) World() *mesh.World { return f.world.Load() }
 
@@ -58,6 +86,7 @@ func (f *Feed) Observe(call topology.Call) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.graph.Observe(call)
+	f.heard = true
 }
 
 // Snapshot returns the graph as it was at most a second ago.
@@ -83,12 +112,26 @@ func (f *Feed) Run(ctx context.Context, expected func() []mesh.Service) {
 
 // tick takes a snapshot and looks for symptoms.
 func (f *Feed) tick(expected []mesh.Service) {
+	present := f.present()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := f.now()
+	if !f.heard && !present {
+		f.silent.add(now.Unix() - 1)
+	}
+	f.heard = false
 	snapshot := f.graph.Snapshot(now)
 	f.detector.Expect(expected)
 	found := f.detector.Tick(now, f.world.Load(), snapshot.Series())
 	f.snapshot.Store(snapshot)
 	f.symptoms.Store(&found)
+}
+
+// present asks whether any source of evidence is there; it does not hold the lock
+// meanwhile, for who answers has locks of its own.
+func (f *Feed) present() bool {
+	f.mu.Lock()
+	connected := f.connected
+	f.mu.Unlock()
+	return connected == nil || connected()
 }

@@ -46,3 +46,24 @@ func TestEvidenceBecomesAnEdgeAndFailuresASymptom(t *testing.T) {
 		<-done
 	})
 }
+
+func TestSilenceIsNotIdleness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := feed.New(time.Now)
+		f.SetWorld(world())
+		start := time.Now().Unix()
+		f.Sources(func() bool { second := time.Now().Unix() - start; return second < 10 || second >= 20 })
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		time.AfterFunc(15*time.Second+500*time.Millisecond, func() { // a span, from elsewhere
+			f.Observe(topology.Call{Caller: "shop/web", Callee: "shop/cart", At: time.Now(), Source: topology.Span})
+		})
+		f.Run(ctx, func() []mesh.Service { return nil })
+		for second := range int64(30) {
+			want := second < 9 || second >= 19 || second == 15 // the tick is in the second after
+			if got := f.Reporting(start + second); got != want {
+				t.Errorf("Reporting(%d) = %v, want %v", second, got, want)
+			}
+		}
+	})
+}
