@@ -38,8 +38,8 @@ func (g GraphStats) Tick(service mesh.Service, second int64) (harm.Tick, bool) {
 type Watcher struct {
 	settings WatcherSettings
 	mu       sync.Mutex
-	frozen   map[microkernel.PlanID]map[mesh.Service]harm.Subject // baselines
-	order    []microkernel.PlanID                                 // of frozen, oldest first
+	frozen   map[microkernel.PlanID]baselines
+	order    []microkernel.PlanID // of frozen, oldest first
 	drains   disturbances
 }
 
@@ -61,20 +61,27 @@ type WatcherSettings struct {
 // maxFrozen is for how many plans baselines are kept.
 const maxFrozen = 64
 
+// baselines are what a plan's services, and others to compare with, were like before it.
+type baselines struct {
+	subjects map[mesh.Service]harm.Subject
+	controls []control
+}
+
 // NewWatcher returns a Watcher.
 func NewWatcher(s WatcherSettings) *Watcher {
 	if s.Delay == 0 {
 		s.Delay = time.Second
 	}
-	return &Watcher{settings: s, frozen: map[microkernel.PlanID]map[mesh.Service]harm.Subject{}}
+	return &Watcher{settings: s, frozen: map[microkernel.PlanID]baselines{}}
 }
 
 // Watch implements Monitor. The baselines of a plan are frozen by its first watch.
 func (w *Watcher) Watch(ctx context.Context, order microkernel.Watch) (microkernel.HarmVerdict, error) {
 	begin := w.settings.Now()
 	subjects := w.subjects(order, begin)
+	controls, levels := w.controls(order)
 	trial := harm.NewTrial(subjects, harm.Settings{
-		Window: seconds(w.settings.Window), Length: seconds(order.For),
+		Window: seconds(w.settings.Window), Length: seconds(order.For), Controls: levels,
 	})
 	reports := make([]harm.Report, len(subjects))
 	passed := newPassing(order.Services)
@@ -88,6 +95,7 @@ func (w *Watcher) Watch(ctx context.Context, order microkernel.Watch) (microkern
 			reports[i].Disturbed = expected.slow[subjects[i].Service]
 		}
 		passed.excuse(expected, w.failed(expected.shed, second), reports)
+		trial.Compare(w.compare(controls, expected, second))
 		if verdict, fallen := trial.Next(reports); fallen {
 			return verdict, nil
 		}
@@ -144,13 +152,16 @@ func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Seco
 // subjects are the services to watch, with their frozen baselines.
 func (w *Watcher) subjects(order microkernel.Watch, begin time.Time) []harm.Subject {
 	known := w.baselines(order.Plan)
+	if known.subjects == nil {
+		known.controls = w.candidates(order.Services, begin)
+	}
 	disturbed := order.Disturbed
 	if order.For == 0 { // while requests are held, their callers' callers wait too
 		disturbed = append(slices.Clone(disturbed), w.settings.Topology.Snapshot().Blast(disturbed)...)
 	}
 	subjects := make([]harm.Subject, 0, len(order.Services))
 	for _, service := range order.Services {
-		subject, frozen := known[service]
+		subject, frozen := known.subjects[service]
 		if !frozen {
 			subject = w.measure(service, slices.Contains(order.Symptoms, service), begin)
 		}
@@ -158,7 +169,7 @@ func (w *Watcher) subjects(order microkernel.Watch, begin time.Time) []harm.Subj
 		subject.Checked = slices.ContainsFunc(order.Checks, func(c isa.Check) bool { return c.Service == service })
 		subjects = append(subjects, subject)
 	}
-	w.freeze(order.Plan, subjects)
+	w.freeze(order.Plan, subjects, known.controls)
 	return subjects
 }
 
@@ -168,17 +179,23 @@ func (w *Watcher) measure(service mesh.Service, broken bool, begin time.Time) ha
 	if state := w.settings.World().Find(service); state != nil {
 		subject.Objective = state.Objective
 	}
-	last := begin.Unix() // the second under way counts with the action
-	first := last - baseline
-	past := harm.History{Onset: baseline}
+	first := begin.Unix() - baseline
+	past := harm.History{Onset: baseline, Ticks: w.past(service, begin)}
 	if onset, is := w.onset(service); is {
 		past.Onset = int(min(max(onset.Unix()-first, 0), baseline-1))
 	}
-	for second := first; second < last; second++ {
-		tick, _ := w.settings.Stats.Tick(service, second)
-		past.Ticks = append(past.Ticks, tick)
-	}
 	return harm.Baseline(subject, past, seconds(w.settings.Window))
+}
+
+// past returns the ticks of a service before begin; the second under way counts with the
+// action.
+func (w *Watcher) past(service mesh.Service, begin time.Time) []harm.Tick {
+	ticks := make([]harm.Tick, 0, baseline)
+	for second := begin.Unix() - baseline; second < begin.Unix(); second++ {
+		tick, _ := w.settings.Stats.Tick(service, second)
+		ticks = append(ticks, tick)
+	}
+	return ticks
 }
 
 // baseline is how many seconds before an action the baseline is taken from.
@@ -196,14 +213,14 @@ func (w *Watcher) onset(service mesh.Service) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-func (w *Watcher) baselines(plan microkernel.PlanID) map[mesh.Service]harm.Subject {
+func (w *Watcher) baselines(plan microkernel.PlanID) baselines {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.frozen[plan]
 }
 
 // freeze keeps the baselines of a plan; those of the oldest plan make room.
-func (w *Watcher) freeze(plan microkernel.PlanID, subjects []harm.Subject) {
+func (w *Watcher) freeze(plan microkernel.PlanID, subjects []harm.Subject, controls []control) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if _, known := w.frozen[plan]; !known {
@@ -217,7 +234,7 @@ func (w *Watcher) freeze(plan microkernel.PlanID, subjects []harm.Subject) {
 	for _, s := range subjects {
 		kept[s.Service] = s
 	}
-	w.frozen[plan] = kept
+	w.frozen[plan] = baselines{subjects: kept, controls: controls}
 }
 
 // Times over which Load measures.

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,13 +87,16 @@ func TestWhoCallsADisturbedServiceIsDisturbedWhileThePlanRuns(t *testing.T) {
 	}
 }
 
-// slowly gives every service 100 requests a second, of 4 ms but in the seconds in which
-// they are slow.
-type slowly struct{ from, until int64 }
+// slowly gives every service 100 requests a second of 4 ms; of some they take longer in
+// some seconds.
+type slowly struct {
+	services    []mesh.Service
+	from, until int64
+}
 
-func (s slowly) Tick(_ mesh.Service, second int64) (harm.Tick, bool) {
+func (s slowly) Tick(service mesh.Service, second int64) (harm.Tick, bool) {
 	latency := 4 * time.Millisecond
-	if second >= s.from && second < s.until {
+	if second >= s.from && second < s.until && slices.Contains(s.services, service) {
 		latency = 3 * time.Second
 	}
 	tick := harm.Tick{Requests: 100, Hist: &topology.Histogram{}}
@@ -100,6 +104,36 @@ func (s slowly) Tick(_ mesh.Service, second int64) (harm.Tick, bool) {
 		tick.Hist.Add(latency)
 	}
 	return tick, true
+}
+
+func TestASlowMachineIsNoHarm(t *testing.T) {
+	for name, test := range map[string]struct {
+		slow  []mesh.Service
+		order microkernel.Watch
+		want  microkernel.HarmLabel
+	}{
+		"front alone":                      {[]mesh.Service{front}, microkernel.Watch{}, microkernel.Harm},
+		"cart too, which is not its doing": {[]mesh.Service{front, cart}, microkernel.Watch{}, microkernel.Clean},
+		"cart too, which the plan's service calls": {
+			[]mesh.Service{front, cart}, microkernel.Watch{Disturbed: []mesh.Service{web}}, microkernel.Harm,
+		},
+		"cart too, which is watched": {
+			[]mesh.Service{front, cart}, microkernel.Watch{Services: []mesh.Service{cart}}, microkernel.Harm,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				now := time.Now().Unix()
+				w := watcher(newMesh(), slowly{test.slow, now + 3, now + 20})
+				order := test.order
+				order.Plan, order.Services, order.For = "p", append(order.Services, front), 30*time.Second
+				verdict, err := w.Watch(t.Context(), order)
+				if err != nil || verdict.Label != test.want {
+					t.Errorf("Watch = %+v, %v, want %s", verdict, err, test.want)
+				}
+			})
+		})
+	}
 }
 
 func TestABacklogAfterAHoldIsNoHarmUpstream(t *testing.T) {
@@ -113,7 +147,7 @@ func TestABacklogAfterAHoldIsNoHarmUpstream(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				now := time.Now().Unix()
-				w := watcher(newMesh(), slowly{now + 1, now + 12})
+				w := watcher(newMesh(), slowly{[]mesh.Service{front}, now + 1, now + 12})
 				w.settings.Overlays = func() []mesh.Overlay {
 					if time.Now().Unix() >= now+test.held {
 						return nil

@@ -14,7 +14,8 @@
 //	         log-likelihood ratio of failed requests, and of requests that are slower
 //	         than the baseline's p99; and the window must be in breach, without an
 //	         objective by a p99 that has doubled. Latency counts only where no
-//	         disturbance is expected; neither counts for a service that was broken.
+//	         disturbance is expected, and beyond the factor by which services that the
+//	         plan cannot have hurt got slower; neither counts for one that was broken.
 //
 //	begin --grace 5 s--> watch --a trigger, or breach > 30 s--> harm
 //	                     |

@@ -2,6 +2,7 @@ package harm
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/microkernel"
@@ -46,6 +47,9 @@ type Report struct {
 type Settings struct {
 	Window int // least seconds of the window, 1-30
 	Length int // seconds until the verdict falls, 0 = only harm is a verdict
+	// Controls are the levels, of when the subjects' were taken, of services that the plan
+	// cannot have hurt; see Compare.
+	Controls []Level
 }
 
 // Trial watches the services of one plan. It is fed one Report of each subject a second.
@@ -53,6 +57,7 @@ type Trial struct {
 	settings Settings
 	seconds  int
 	services []*service
+	controls []control
 }
 
 // service is a subject with what was seen of it.
@@ -74,6 +79,9 @@ type service struct {
 func NewTrial(subjects []Subject, settings Settings) *Trial {
 	t := &Trial{settings: settings}
 	t.settings.Window = min(max(settings.Window, 1), maxWindow)
+	for _, level := range settings.Controls {
+		t.controls = append(t.controls, control{before: level})
+	}
 	for i := range subjects {
 		s := &service{Subject: subjects[i]}
 		s.trigger = newTrigger(&s.Subject, len(subjects))
@@ -95,7 +103,7 @@ func NewTrial(subjects []Subject, settings Settings) *Trial {
 func (t *Trial) Next(reports []Report) (microkernel.HarmVerdict, bool) {
 	t.seconds++
 	for i, s := range t.services {
-		if evidence := s.next(reports[i], t.seconds, t.settings.Window); evidence != "" {
+		if evidence := s.next(reports[i], t); evidence != "" {
 			return microkernel.HarmVerdict{Label: microkernel.Harm, Service: s.Service, Evidence: evidence}, true
 		}
 	}
@@ -109,7 +117,7 @@ func (t *Trial) Next(reports []Report) (microkernel.HarmVerdict, bool) {
 }
 
 // next takes one second of a service and says how it is harmed, "" if it is not.
-func (s *service) next(r Report, second, window int) string {
+func (s *service) next(r Report, t *Trial) string {
 	s.settle(r.Disturbed)
 	if r.Missing {
 		s.silent++
@@ -123,13 +131,13 @@ func (s *service) next(r Report, second, window int) string {
 	r.Requests -= min(r.Shed, r.Requests)
 	s.requests += r.Requests
 	s.history.add(r.Tick)
-	if evidence := s.alarm(r.Tick, window); evidence != "" {
+	if evidence := s.alarm(r.Tick, t); evidence != "" {
 		return evidence
 	}
-	if second <= grace {
+	if t.seconds <= grace {
 		return ""
 	}
-	breach := s.bounds.Breach(s.history.window(window))
+	breach := s.bounds.Breach(s.history.window(t.settings.Window))
 	if breach == "" {
 		s.breach = 0
 		return ""
@@ -155,11 +163,11 @@ func (s *service) settle(disturbed bool) {
 }
 
 // alarm asks the trigger.
-func (s *service) alarm(tick Tick, window int) string {
+func (s *service) alarm(tick Tick, t *Trial) string {
 	if s.Broken {
 		return ""
 	}
-	if s.trigger.errorAlarm(tick) && s.trigger.failing(s.history.window(window)) {
+	if s.trigger.errorAlarm(tick) && s.trigger.failing(s.history.window(t.settings.Window)) {
 		level := s.history.window(1)
 		return fmt.Sprintf("failures rose: %.2f%% of %d requests, %.2f%% before",
 			100*level.Errors, level.Requests, 100*s.Before.Errors)
@@ -167,12 +175,27 @@ func (s *service) alarm(tick Tick, window int) string {
 	if s.Disturbed || s.calm <= grace {
 		return ""
 	}
-	if s.trigger.slowAlarm(tick) && s.trigger.slowed(s.history.window(window)) {
+	if s.trigger.slowAlarm(tick) && s.slowed(t) {
 		level := s.history.window(1)
 		return fmt.Sprintf("latency rose: p99 %s of %d requests, %s before",
 			round(level.P99), level.Requests, round(s.Before.P99))
 	}
 	return ""
+}
+
+// slowed reports whether the last window is slow by more than the controls are. If they
+// explain it, the trigger forgets what it has counted.
+func (s *service) slowed(t *Trial) bool {
+	level := s.history.window(t.settings.Window)
+	if !s.trigger.slowed(level) {
+		return false
+	}
+	level.P99 = time.Duration(float64(level.P99) / t.slowdown())
+	if s.trigger.slowed(level) {
+		return true
+	}
+	s.trigger.slow.sum = 0
+	return false
 }
 
 // unsettled reports whether some service is in breach, or not well again, at this moment,

@@ -127,7 +127,8 @@ func TestTheVerdictOfATrial(t *testing.T) {
 		}, microkernel.Clean, 30, 30},
 		{"slow but within the objective", promised, 60, report(load{200, 30 * time.Millisecond, 0.05}),
 			microkernel.Clean, 60, 60},
-		{"slow as expected, for too long", slowed, 30, report(load{200, 240 * time.Millisecond, 0}), microkernel.Harm, 36, 36},
+		{"slow as expected, for too long", slowed, 30, report(load{200, 240 * time.Millisecond, 0}),
+			microkernel.Harm, 36, 36},
 		{"slow as expected for a while", disturbed, 30, func(s int) Report {
 			return Report{Tick: load{200, 10 * time.Millisecond * time.Duration(1+max(0, 20-s)), 0}.exact(s)}
 		}, microkernel.Clean, 30, 30},
