@@ -339,7 +339,8 @@ func (l *localMesh) dir() (string, error) {
 func (l *localMesh) downCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "down", Short: "Take the mesh down", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return l.down(cmd) },
+		Example: "  sluice local down",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return l.down(cmd) },
 	}
 }
 

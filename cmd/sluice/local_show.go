@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -18,6 +19,7 @@ import (
 func (l *localMesh) psCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "ps", Short: "List what runs, and where", Args: cobra.NoArgs,
+		Example: "  sluice local ps\n  sluice local ps -o json | jq -r .ingress.address",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := l.dir()
 			if err != nil {
@@ -59,7 +61,9 @@ Applications stay down until Sluice restarts them; all others are started again.
 func (l *localMesh) logsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "logs NAME", Short: "Show what a child wrote",
-		Long: `Prints the log of a child; NAME is as for kill, or supervisor.`, Args: cobra.ExactArgs(1),
+		Long:    `Prints the log of a child; NAME is as for kill, or supervisor.`,
+		Example: "  sluice local logs sluiced -f\n  sluice local logs cart-0",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := l.dir()
 			if err != nil {
@@ -127,7 +131,8 @@ func printUp(cmd *cobra.Command, listing *local.Listing) {
 
 // printWhere writes the addresses of a mesh.
 func printWhere(out io.Writer, listing *local.Listing) {
-	fmt.Fprintf(out, "api        %s\ndashboard  %s\n", listing.API, listing.Dashboard)
+	fmt.Fprintf(out, "api        %s\ndashboard  %s\ntoken      %s\n", listing.API, listing.Dashboard,
+		filepath.Join(listing.Dir, "tokens", "viewer")+"  (the page asks for what this file holds)")
 	if listing.Ingress != nil {
 		fmt.Fprintf(out, "ingress    http://%s -> %s\n", listing.Ingress.Address, listing.Ingress.Service)
 	}
