@@ -160,6 +160,13 @@ func (s *system) must(value any, args ...string) {
 	}
 }
 
+// ask is must for a control plane that may be away.
+func (s *system) ask(value any, args ...string) bool {
+	s.t.Helper()
+	out, err := s.try(append(args, "-o", "json")...)
+	return err == nil && json.Unmarshal([]byte(out), value) == nil
+}
+
 // refresh reads what runs.
 func (s *system) refresh() {
 	s.t.Helper()
