@@ -151,7 +151,8 @@ type Judged struct {
 // the former leader are void.
 type Led struct {
 	Stamp
-	Term uint64
+	Term   uint64
+	Policy Policy // the limits from now on; without a Mode, those before stay
 }
 
 // Probed answers Probe: what is in force in the world, after a Led.

@@ -20,6 +20,9 @@ func (t *turn) led(ev Led) {
 		return
 	}
 	t.term = ev.Term
+	if ev.Policy.Mode != "" {
+		t.policy = ev.Policy
+	}
 	t.recovering = true
 	t.stop(TimerID{Name: timerProbe})
 	for _, at := range t.timers {

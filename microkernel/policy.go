@@ -17,8 +17,8 @@ const (
 	Enforce Mode = "Enforce"
 )
 
-// Policy is RecoveryPolicy: the limits that verdicts rest on. It is part of the
-// kernel's initial state, so a change of policy is a new start of the kernel's term.
+// Policy is RecoveryPolicy: the limits that verdicts rest on. It comes with each Led and
+// so stands in the journal: what was judged by former limits is replayed by them.
 type Policy struct {
 	Mode                Mode
 	LeastGrade          mesh.Grade

@@ -23,27 +23,17 @@ func TestKillingTheControlPlaneEndsEveryPlanAndKeepsTraffic(t *testing.T) {
 		if out, err := s.try("local", "kill", "sluiced", "--state", s.state); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		var phase string
 		s.until(60*time.Second, "plan "+p.ID+" ends", func() bool {
-			phase = s.phase(p.ID)
-			return phase == "committed" || phase == "compensated" || phase == "refused"
+			return s.ask(&p, "plan", "show", p.ID) &&
+				(p.Phase == "committed" || p.Phase == "compensated" || p.Phase == "refused")
 		})
-		t.Logf("%s killed %v after the proposal: %s", target, moment, phase)
+		t.Logf("%s, killed %v after the proposal: %s %s", target, moment, p.Phase, p.Reason)
 		s.until(10*time.Second, "no overlay is left", func() bool { return !s.overlaid() })
 	}
 	log := generator.Wait()
 	if n := failed(t, log); n > 0 {
 		t.Errorf("%d of %d requests failed, want 0", n, len(log.Records))
 	}
-}
-
-// phase returns the phase of a plan, "" while nobody answers.
-func (s *system) phase(id string) string {
-	var p plan
-	if !s.ask(&p, "plan", "show", id) {
-		return ""
-	}
-	return p.Phase
 }
 
 // overlaid reports whether any proxy has an overlay in force, or nobody answers.

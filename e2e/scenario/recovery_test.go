@@ -9,9 +9,10 @@ import (
 
 // plan is the plan object that commands print.
 type plan struct {
-	ID    string `json:"id"`
-	Phase string `json:"phase"`
-	Steps []step `json:"steps"`
+	ID     string `json:"id"`
+	Phase  string `json:"phase"`
+	Reason string `json:"reason"`
+	Steps  []step `json:"steps"`
 }
 
 type step struct {

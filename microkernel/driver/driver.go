@@ -156,7 +156,7 @@ func (k *Kernel) replay() error {
 func (k *Kernel) lead() error {
 	term := k.snapshot().Term() + 1
 	_, err := k.ask(k.ctx, func(at microkernel.Stamp) microkernel.Event {
-		return microkernel.Led{Stamp: at, Term: term}
+		return microkernel.Led{Stamp: at, Term: term, Policy: k.cfg.Policy}
 	})
 	return err
 }

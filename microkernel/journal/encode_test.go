@@ -239,6 +239,12 @@ var writeGolden = flag.Bool("new-golden", false, "write a golden journal that is
 
 const goldenV1 = "testdata/v1/0000000000000001.seg"
 
+// ledV1 is microkernel.Led as it was when testdata/v1 was written.
+type ledV1 struct {
+	microkernel.Stamp
+	Term uint64
+}
+
 // goldenEvents are what testdata/v1 holds: one event of each type, with one step of each
 // action.
 func goldenEvents() []microkernel.Event {
@@ -246,7 +252,11 @@ func goldenEvents() []microkernel.Event {
 	var out []microkernel.Event
 	for i, kind := range eventTypes() {
 		v := reflect.New(kind.kind).Elem()
-		fill(v, rng, 0)
+		if _, led := v.Interface().(microkernel.Led); led {
+			fill(reflect.ValueOf(&ledV1{}).Elem(), rng, 0) // Policy came later
+		} else {
+			fill(v, rng, 0)
+		}
 		v.FieldByName("Stamp").Set(reflect.ValueOf(microkernel.Stamp{At: microkernel.Instant(1000 + i)}))
 		if led, ok := v.Interface().(microkernel.Led); ok {
 			led.Term = 7
