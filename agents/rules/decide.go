@@ -118,7 +118,11 @@ func (st *State) consider(settings Settings, o Observation, all []Symptom, sympt
 	if diagnosis := wanted.String(); incident.Diagnosis != diagnosis {
 		incident.Diagnosis, incident.Since = diagnosis, o.Now
 	}
-	if o.Now.Sub(incident.Since) < settings.Settle {
+	settle := settings.Settle
+	if symptom.Slow {
+		settle = max(settle, settings.SlowSettle)
+	}
+	if o.Now.Sub(incident.Since) < settle {
 		return nil
 	}
 	id := planID(incident.Service, incident.Onset, incident.Number)
@@ -224,12 +228,15 @@ func (in *Incident) refused(settings Settings, answer Answer, now time.Time) {
 
 // touched reports whether a plan of anybody works on what symptom is about, or did so
 // until a moment ago: what a restart disturbed looks like a symptom until it has passed.
+// A hold makes all that reach it slow; that requests fail there has another cause, unless
+// it is what the plan restarts.
 func touched(settings Settings, o Observation, symptom Symptom) bool {
 	return slices.ContainsFunc(o.Plans, func(p Plan) bool {
 		if p.Phase == Refused || p.Phase != Open && o.Now.Sub(p.Ended) >= settings.Grace {
 			return false
 		}
-		return slices.Contains(p.RestartSet, symptom.Service) || slices.Contains(p.BlastRadius, symptom.Service) ||
+		return slices.Contains(p.RestartSet, symptom.Service) ||
+			symptom.Slow && slices.Contains(p.BlastRadius, symptom.Service) ||
 			slices.ContainsFunc(symptom.Group.RestartSet, func(s mesh.Service) bool {
 				return slices.Contains(p.RestartSet, s)
 			})

@@ -194,6 +194,37 @@ func TestAnOperatorsPlanIsWaitedFor(t *testing.T) {
 	b.expect("56.00 hotel-frontend-1700000010-0 restarts hotel/memcached-profile hotel/profile")
 }
 
+func TestFailuresAboveAnotherPlanAreNotOfItsMaking(t *testing.T) {
+	other := Plan{
+		ID: "geo", Phase: Open, RestartSet: []mesh.Service{"hotel/geo"}, BlastRadius: []mesh.Service{"hotel/frontend", "hotel/search"},
+	}
+	b := newBench(t)
+	b.plans = []Plan{other}
+	b.poison()
+	b.run(12, 14)
+	b.expect("13.00 hotel-frontend-1700000010-0 restarts hotel/memcached-profile hotel/profile")
+
+	b = newBench(t)
+	b.plans = []Plan{other}
+	b.poison()
+	for i := range b.symptoms {
+		b.symptoms[i].Slow = true
+	}
+	b.symptoms = b.symptoms[:1] // hotel/frontend, which the plan's hold makes slow
+	b.run(12, 40)
+	b.expect()
+}
+
+func TestSlownessMustLast(t *testing.T) {
+	b := newBench(t)
+	b.symptoms = []Symptom{b.symptom("hotel/geo", "hotel/geo", 10)}
+	b.symptoms[0].Slow = true
+	b.run(12, 16)
+	b.expect()
+	b.run(16, 18)
+	b.expect("17.00 hotel-geo-1700000010-0 restarts hotel/geo")
+}
+
 func TestACallerWithACauseOfItsOwnComesNext(t *testing.T) {
 	b := newBench(t)
 	b.symptoms = []Symptom{b.symptom("hotel/frontend", "hotel/frontend", 10), b.symptom("hotel/geo", "hotel/geo", 11)}

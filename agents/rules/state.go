@@ -12,6 +12,7 @@ import (
 // Settings are the knobs of a planner; see Defaults.
 type Settings struct {
 	Settle     time.Duration // a diagnosis must stay the same for as long before it is proposed
+	SlowSettle time.Duration // the same where requests are slow and none fails: much else passes by itself
 	Grace      time.Duration // after a plan's end before the symptom counts as not recovered
 	Appear     time.Duration // after which a proposal that the API does not list is lost
 	Retry      time.Duration // after a refusal that names no time
@@ -23,7 +24,7 @@ type Settings struct {
 // Defaults returns the settings of a local mesh.
 func Defaults() Settings {
 	return Settings{
-		Settle: time.Second, Grace: 15 * time.Second, Appear: 5 * time.Second, Retry: 10 * time.Second,
+		Settle: time.Second, SlowSettle: 5 * time.Second, Grace: 15 * time.Second, Appear: 5 * time.Second, Retry: 10 * time.Second,
 		Forget: time.Minute, Attempts: 5, StrongFrom: 0.1,
 	}
 }
@@ -47,6 +48,7 @@ type Observation struct {
 type Symptom struct {
 	Service mesh.Service
 	Onset   time.Time
+	Slow    bool // requests are slow, none fails and no instance is down
 	Group   topology.Group
 }
 

@@ -161,9 +161,25 @@ func (a *agent) observe(ctx context.Context, present []*sluicev1.Symptom) (rules
 		}
 		o.Symptoms = append(o.Symptoms, rules.Symptom{
 			Service: service, Onset: symptom.GetOnset().AsTime(), Group: groupIn(group.Msg),
+			Slow: symptom.GetErrorShare() < failing && allReady(graph.Msg, string(service)),
 		})
 	}
 	return o, nil
+}
+
+// failing is the share of failed requests from which a symptom is more than slowness.
+const failing = 0.005
+
+// allReady reports whether no instance of service is down.
+func allReady(graph *sluicev1.GetTopologyResponse, service string) bool {
+	for _, s := range graph.GetServices() {
+		for _, instance := range s.GetInstances() {
+			if s.GetName() == service && instance.GetState() != string(mesh.Ready) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // propose hands in a program and says what became of it.
