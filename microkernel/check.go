@@ -5,33 +5,58 @@ import (
 	"slices"
 
 	"github.com/sluicemesh/sluice/isa"
-	"github.com/sluicemesh/sluice/mesh"
 )
 
-// Check returns the first invariant (docs/architecture.md, Invariants) that s breaks,
-// as "I2: ...", or "" if it keeps all that can be seen in a state. I6 needs a replay.
+// Invariant is what can be seen of one of I1-I9 (docs/architecture.md) in a state alone.
+type Invariant struct {
+	Name   string                // "I1" ... "I9"
+	Broken func(s *State) string // how s breaks it, "" if it keeps it
+}
+
+// Invariants returns the invariants that can be judged on a state, each by itself. I6
+// is not among them: it needs a replay.
+func Invariants() []Invariant {
+	return []Invariant{
+		{"I1", everyPlan(withinActions)}, {"I2", everyPlan(gated)}, {"I3", everyPlan(aboveFloor)}, {"I4", disjointLocks},
+		{"I5", progress}, {"I7", singleLeader}, {"I8", everyPlan(explained)}, {"I9", fairlyDecided},
+	}
+}
+
+// Check returns the first invariant that s breaks, as "I2: ...", or "" if it keeps all
+// that can be seen in a state.
 func Check(s State) string {
-	for _, rule := range []func(*State) string{disjointLocks, singleLeader, fairlyDecided, neverSilent} {
-		if why := rule(&s); why != "" {
+	for _, rule := range Invariants() {
+		if why := rule.Broken(&s); why != "" {
 			return why
 		}
 	}
-	for _, p := range s.plans {
-		for _, rule := range []func(*State, *plan) string{withinActions, gated, aboveFloor, ends, explained} {
-			if why := rule(&s, p); why != "" {
-				return fmt.Sprintf("%s (plan %s, %s)", why, p.ID, p.Phase)
-			}
-		}
-	}
-	if n := len(s.done); n > 0 { // final plans do not change: the newest stands for them
-		p := s.done[n-1]
-		for _, rule := range []func(*State, *plan) string{ends, explained} {
-			if why := rule(&s, p); why != "" {
-				return fmt.Sprintf("%s (plan %s, %s)", why, p.ID, p.Phase)
-			}
-		}
-	}
 	return ""
+}
+
+// everyPlan asks rule about every open plan, and about the newest of the final ones,
+// which stands for them: they do not change.
+func everyPlan(rule func(*State, *plan) string) func(*State) string {
+	return func(s *State) string {
+		for _, p := range s.plans {
+			if why := rule(s, p); why != "" {
+				return fmt.Sprintf("%s (plan %s, %s)", why, p.ID, p.Phase)
+			}
+		}
+		if n := len(s.done); n > 0 {
+			if why := rule(s, s.done[n-1]); why != "" {
+				return fmt.Sprintf("%s (plan %s, %s)", why, s.done[n-1].ID, s.done[n-1].Phase)
+			}
+		}
+		return ""
+	}
+}
+
+// progress is I5: nothing is left behind, and something moves every plan on.
+func progress(s *State) string {
+	if why := neverSilent(s); why != "" {
+		return why
+	}
+	return everyPlan(ends)(s)
 }
 
 // withinActions is I1: what is in force belongs to an overlay action, on a service in
@@ -106,16 +131,11 @@ func aboveFloor(s *State, p *plan) string {
 
 // disjointLocks is I4.
 func disjointLocks(s *State) string {
-	owner := make(map[mesh.Service]PlanID)
-	for _, p := range s.plans {
-		if !p.holding {
-			continue
-		}
-		for _, service := range p.locks {
-			if other, taken := owner[service]; taken {
-				return fmt.Sprintf("I4: %s is locked by %s and %s", service, other, p.ID)
+	for i, p := range s.plans {
+		for _, q := range s.plans[:i] {
+			if p.holding && q.holding && !disjoint(p.locks, q.locks) {
+				return fmt.Sprintf("I4: %s and %s have locked the same service", q.ID, p.ID)
 			}
-			owner[service] = p.ID
 		}
 	}
 	return ""

@@ -132,6 +132,16 @@ func (s State) Records() []Record {
 	return out
 }
 
+// OpenRecords returns the records of the plans that are not done: those under way, and
+// frozen ones. Oldest first.
+func (s State) OpenRecords() []Record {
+	out := make([]Record, len(s.plans))
+	for i, p := range s.plans {
+		out[i] = p.record()
+	}
+	return out
+}
+
 // Open returns how many plans are not final.
 func (s State) Open() int {
 	n := 0

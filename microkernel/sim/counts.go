@@ -60,14 +60,12 @@ func (c *Counts) event(s *microkernel.State, ev microkernel.Event, effects []mic
 }
 
 func (c *Counts) crashPhases(s *microkernel.State) {
-	for _, r := range s.Records() {
+	for _, r := range s.OpenRecords() {
 		if !r.Phase.Final() {
 			c.CrashPhases[string(r.Phase)]++
 		}
 	}
 }
-
-func (r *run) countPlans() {}
 
 // add adds what another run came across.
 func (c *Counts) add(o *Counts) {

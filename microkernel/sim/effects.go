@@ -37,6 +37,7 @@ func (r *run) perform(e microkernel.Effect) {
 	case microkernel.StopTimer:
 		delete(r.timers, e.Timer)
 	case microkernel.Probe:
+		r.leader = r.process
 		r.report(r.millis(5, 200), func() microkernel.Event { return r.probed() })
 	}
 }
@@ -68,7 +69,6 @@ func (r *run) probed() microkernel.Event {
 func (r *run) apply(e microkernel.Apply) {
 	w := r.world
 	key := e.Overlay.Key
-	r.checkApply(e)
 	if r.chance(40) {
 		r.counts.Faults["foreign-writer"]++
 		r.failed(e.Plan, e.Step, isa.CodeForeignOwner, "somebody else changed it")
@@ -82,6 +82,10 @@ func (r *run) apply(e microkernel.Apply) {
 		}
 		w.overlays[key] = in
 	}
+	if s := w.find(key.Callee); s != nil && key.Kind == mesh.OverlayDrain {
+		s.drain = in
+	}
+	in.unknown = false
 	in.overlay = e.Overlay
 	in.leaseEnd = w.now.Add(e.Overlay.Lease)
 	last, nack := w.now, false
@@ -179,6 +183,13 @@ func (r *run) prove(e microkernel.Prove) {
 	for _, at := range slices.Compact(instants) {
 		r.report(at.Sub(w.now)+r.millis(0, 3), func() microkernel.Event { return r.proof(e) })
 	}
+	if r.chance(3) {
+		r.push(delivery{at: w.now.Add(r.millis(500, 8000)), process: r.process, stale: true, do: func() {
+			if ev := r.proof(e); ev != nil {
+				r.deliver(ev)
+			}
+		}})
+	}
 	if r.chance(4) { // a long watch: the picture long after
 		r.report(r.millis(10_000, 60_000), func() microkernel.Event { return r.proof(e) })
 	}
@@ -258,6 +269,9 @@ func (r *run) withdraw(e microkernel.Withdraw) {
 		if now := w.overlays[e.Key]; now == in && in.overlay.Generation == generation &&
 			!slices.ContainsFunc(in.proxies, func(p proxy) bool { return p.to == never && p.from < never }) {
 			delete(w.overlays, e.Key)
+			if s := w.find(e.Key.Callee); s != nil && s.drain == in {
+				s.drain = nil
+			}
 		}
 	})
 	r.report(last.Sub(w.now)+e.Ramp+r.millis(1, 10), answer)
@@ -311,6 +325,9 @@ func (r *run) scale(e microkernel.SetReplicas) {
 		return
 	}
 	former := s.replicas
+	if _, before := r.world.formers[stepID{e.Plan, e.Step}]; !before {
+		r.world.formers[stepID{e.Plan, e.Step}] = former
+	}
 	s.replicas = e.Replicas
 	r.report(r.millis(5, 100), func() microkernel.Event {
 		return microkernel.Scaled{Stamp: r.stamp(), Plan: e.Plan, Step: e.Step, Former: former, Replicas: e.Replicas}

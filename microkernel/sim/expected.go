@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 
+	"github.com/sluicemesh/sluice/isa"
 	"github.com/sluicemesh/sluice/microkernel"
 )
 
@@ -19,15 +20,18 @@ func zeros(c *Counts) []string {
 	need("fault", c.Faults, "nack", "silent-proxy", "late-ack", "slow-request", "lost-load-report", "lost-answer", "late-answer",
 		"duplicate-answer", "late-timer", "stale-probe", "foreign-writer", "withdraw-failed", "failed-restart", "slow-restart",
 		"scale-failed", "long-outage", "crash-before-sync", "crash-after-sync", "crash-mid-effects", "crash-after-effects",
-		"epoch-change", "pause", "abort", "judged-harm", "judged-clean", "judged-not-recovered", "judged-inconclusive")
+		"broken-mesh", "clock-back", "clock-forward", "corrupt-journal", "older-copy", "split-brain", "stale-effect",
+		"stale-effect-refused", "stale-answer", "epoch-change", "pause", "abort", "judged-harm", "judged-clean", "judged-not-recovered", "judged-inconclusive")
 	need("phase", c.Phases, "held", "queued", "running", "verifying", "compensating", "committed", "compensated", "frozen", "refused")
 	need("crash in phase", c.CrashPhases, "held", "queued", "running", "verifying", "compensating")
 	need("invariant", c.Invariants, "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9")
 	need("effect", c.Effects, "Answer", "Recheck", "Apply", "Prove", "Extend", "Withdraw", "Reboot", "SetReplicas", "Watch",
 		"Unwatch", "SetTimer", "StopTimer", "Probe", "Page", "Finish")
-	need("code", c.Rejected, "agent-budget", "aggregate-budget", "authz", "conflict", "drain-budget", "drain-required", "id-conflict",
-		"insufficient-evidence", "no-capacity", "observe", "paused", "propose", "quorum", "rate", "restart-budget", "stale-epoch",
-		"too-slow", "unsupported")
+	for _, m := range isa.Meanings() {
+		if _, not := unreachable()[m.Code]; !not {
+			need("code", c.Rejected, string(m.Code))
+		}
+	}
 	need("proposer", c.Principals, "rules", "olga", "mallory")
 	for _, phase := range []microkernel.Phase{microkernel.Committed, microkernel.Compensated, microkernel.Frozen} {
 		if c.Plans[phase] == 0 {
@@ -38,4 +42,17 @@ func zeros(c *Counts) []string {
 		out = append(out, "double crash")
 	}
 	return out
+}
+
+// unreachable are the codes that no verdict of the simulation can have, each with why.
+// Every other one must be met.
+func unreachable() map[isa.Code]string {
+	return map[isa.Code]string{
+		isa.CodeDecode:         "proposers hand in programs, not text: packages isa and isa/codec decode, and are fuzzed",
+		isa.CodeAuthn:          "the surfaces know who asks, or answer themselves",
+		isa.CodeBudget:         "no rule of the kernel gives it yet: error budgets are not part of a view",
+		isa.CodeForeignOwner:   "comes as the reason of a failed step, never as a verdict; fault foreign-writer counts it",
+		isa.CodeUnknownVersion: "RollbackConfig is refused as unsupported before its revision is looked at",
+		isa.CodeDenied:         "RollbackConfig is refused as unsupported before its revision is looked at",
+	}
 }

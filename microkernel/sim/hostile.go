@@ -151,7 +151,29 @@ func (r *run) moreMalice(p *isa.Program, s *service, drain isa.Drain) {
 	step := func(id string, a isa.Action, after ...isa.StepID) {
 		p.Steps = append(p.Steps, isa.Step{ID: isa.StepID(id), After: after, Action: a})
 	}
-	switch r.rng.IntN(7) {
+	switch r.rng.IntN(12) {
+	case 7: // names that are none, and steps that are not there
+		if r.rng.IntN(2) == 0 {
+			p.ID = "../" + p.ID
+		}
+		step("d1", drain, "d9")
+		step("t1", isa.RestoreTraffic{Drain: "d1"}, "d1")
+	case 8: // of the control plane, of the cluster, of nobody
+		target := []mesh.Service{"sluice/sluiced", "kube-system/dns", "shop/none"}[r.rng.IntN(3)]
+		step("s1", isa.Scale{Target: service1(target), Replicas: 3})
+	case 9: // far more than a plan may have
+		for i := range 70 {
+			step(fmt.Sprintf("s%d", i), isa.Scale{Target: service1(s.name), Replicas: 3})
+		}
+	case 10: // half of the shop in one plan
+		for i, other := range r.world.services[1:8] {
+			step(fmt.Sprintf("r%d", i), isa.Restart{Target: service1(other.name)})
+		}
+	case 11: // a lease that ends before the restart does
+		drain.Lease = 5 * time.Second
+		step("d1", drain)
+		step("r1", isa.Restart{Target: service1(s.name), Drain: "d1", Deadline: 20 * time.Second}, "d1")
+		step("t1", isa.RestoreTraffic{Drain: "d1"}, "r1")
 	case 0: // two drains of one service at once
 		step("d1", drain)
 		step("d2", drain)

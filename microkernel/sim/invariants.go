@@ -2,106 +2,389 @@ package sim
 
 import (
 	"fmt"
+	"math"
+	"reflect"
 	"slices"
 
+	"github.com/sluicemesh/sluice/isa"
 	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/microkernel"
 )
 
-// checkApply is I3 in the world, at the moment at which a drain is pushed.
-func (r *run) checkApply(e microkernel.Apply) {
-	drain := e.Overlay.Drain
-	s := r.world.find(e.Overlay.Key.Callee)
-	r.counts.Invariants["I3"]++
-	if s == nil {
-		r.violate(fmt.Sprintf("I1: overlay on %s, which does not exist", e.Overlay.Key.Callee))
-		return
+// holds counts one evaluation of an invariant, and notes it as broken if why says how.
+func (r *run) holds(name, why string) {
+	r.counts.Invariants[name]++
+	if why != "" {
+		r.violate(why)
 	}
-	r.counts.Invariants["I1"]++
-	if drain == nil {
-		return
+}
+
+// checkState asks the kernel's own invariants of its state, each by itself, and I8 of
+// what the event made known.
+func (r *run) checkState(effects []microkernel.Effect) {
+	for i := range r.rules {
+		r.holds(r.rules[i].Name, r.rules[i].Broken(&r.state))
 	}
-	left := 0
-	for _, p := range s.instances {
-		if p.up <= r.world.now && !slices.Contains(drain.Instances, p.ref.UID) {
-			left++
-		}
-	}
-	if left == 0 && drain.OnEmpty == mesh.OnEmptyNone && drain.To == "" && !r.sickened(s) {
-		r.violate(fmt.Sprintf("I3: a drain leaves nothing of %s and neither holds, sheds nor reroutes", s.name))
-	}
-	if drain.To != "" {
-		if to := r.world.find(drain.To); to == nil || to.ready(r.world.now) == 0 && !r.sickened(to) {
-			r.violate(fmt.Sprintf("I3: traffic of %s is sent to %s, which is not ready", s.name, drain.To))
+	for _, e := range effects {
+		switch e := e.(type) {
+		case microkernel.Answer:
+			r.holds("I8", r.explainedAnswer(e))
+		case microkernel.Finish:
+			r.holds("I8", r.explainedEnd(e))
 		}
 	}
 }
 
-// sickened reports whether an instance of s did not come back from a restart: then the
-// world is worse than any view that was taken before.
-func (r *run) sickened(s *service) bool {
-	return slices.ContainsFunc(s.instances, func(p *process) bool { return p.sick && p.up != never || p.up > r.world.now && p.ref.Incarnation > 1 })
+// explainedAnswer is I8 of a verdict: whoever is refused learns why and what to do.
+func (r *run) explainedAnswer(e microkernel.Answer) string {
+	v := &e.Verdict
+	if v.Outcome == microkernel.Admit || v.Outcome == microkernel.Replayed {
+		return ""
+	}
+	if v.Code == "" || len(v.Faults) == 0 || v.Faults[0].Reason == "" || v.Faults[0].Remedy == "" {
+		return fmt.Sprintf("I8: verdict %s on %s says nothing", v.Outcome, e.Plan)
+	}
+	if v.Outcome == microkernel.Throttle && v.RetryAfter <= 0 {
+		return fmt.Sprintf("I8: %s is throttled and not told for how long", e.Plan)
+	}
+	return ""
+}
+
+// explainedEnd is I8 of a plan that ended: its record says what the world saw done, on
+// which proof, and why it went no further.
+func (r *run) explainedEnd(e microkernel.Finish) string {
+	rec, found := r.state.Record(e.Plan)
+	if !found {
+		return fmt.Sprintf("I8: plan %s ended without a record", e.Plan)
+	}
+	if rec.Ended == 0 || rec.Phase != microkernel.Committed && rec.Reason == "" {
+		return fmt.Sprintf("I8: plan %s is %s, and its record does not say when or why", e.Plan, e.Phase)
+	}
+	if e.Phase != microkernel.Refused && rec.Hash != isa.Hash(rec.Expanded, rec.Proposer.Name) {
+		return fmt.Sprintf("I8: plan %s ran another program than the record shows", e.Plan)
+	}
+	for i := range rec.Steps {
+		s := &rec.Steps[i]
+		a, restart := s.Step.Action.(isa.Restart)
+		if !restart {
+			continue
+		}
+		ref, done := r.world.done[stepID{e.Plan, s.Step.ID}]
+		switch {
+		case done && s.Old != ref:
+			return fmt.Sprintf("I8: %s/%s restarted %v, the record says %v", e.Plan, s.Step.ID, ref, s.Old)
+		case s.State != microkernel.StepConfirmed:
+		case s.Old.UID == "" || s.New.Incarnation <= s.Old.Incarnation:
+			return fmt.Sprintf("I8: %s/%s does not say what was restarted", e.Plan, s.Step.ID)
+		case a.Drain != "" && (s.Grade == "" || s.Proof.Generation == 0 || s.Acks.Required != s.Acks.Acked):
+			return fmt.Sprintf("I8: %s/%s does not say on which proof it went", e.Plan, s.Step.ID)
+		}
+	}
+	return ""
+}
+
+// checkEffect judges an order of the kernel by the program as it was handed in, and by
+// the truth, before it is carried out.
+func (r *run) checkEffect(e microkernel.Effect) {
+	var plan microkernel.PlanID
+	var service mesh.Service
+	switch e := e.(type) {
+	case microkernel.Apply:
+		plan, service = e.Plan, e.Overlay.Key.Callee
+		r.holds("I1", r.withinApply(e))
+	case microkernel.Reboot:
+		plan, service = e.Plan, e.Ref.Service
+		r.holds("I1", r.withinReboot(e))
+		r.holds("I7", r.provedByLeader(e))
+	case microkernel.SetReplicas:
+		plan, service = e.Plan, e.Service
+		r.holds("I1", r.withinScale(e))
+	default:
+		return
+	}
+	r.holds("I4", r.alone(plan, service))
+	why := ""
+	if _, scale := e.(microkernel.SetReplicas); !scale && r.state.Recovering() {
+		why = fmt.Sprintf("I7: %s acts on %s before the new leader has looked at the world", plan, service)
+	}
+	r.holds("I7", why)
+}
+
+// action returns what the program that was handed in, expanded, says at a step.
+func (r *run) action(plan microkernel.PlanID, step isa.StepID) isa.Action {
+	rec, _ := r.state.Record(plan)
+	for i := range rec.Expanded.Steps {
+		if rec.Expanded.Steps[i].ID == step {
+			return rec.Expanded.Steps[i].Action
+		}
+	}
+	return nil
+}
+
+func (r *run) withinApply(e microkernel.Apply) string {
+	key, o := e.Overlay.Key, &e.Overlay
+	within := false
+	switch a := r.action(e.Plan, e.Step).(type) {
+	case isa.Drain:
+		within = key.Kind == mesh.OverlayDrain && key.Callee == a.Target.Service && o.Drain.Share == a.Share && o.Drain.To == a.To &&
+			(a.Target.UID == "" || slices.Equal(o.Drain.Instances, []mesh.UID{a.Target.UID}))
+		for _, uid := range o.Drain.Instances {
+			p := r.world.process(uid)
+			within = within && p != nil && p.ref.Service == a.Target.Service
+		}
+	case isa.RateLimit:
+		within = key.Kind == mesh.OverlayLimit && key.Callee == a.Target.Service && o.Limit.PerSecond == a.PerSecond
+	case isa.CircuitBreak:
+		within = key.Kind == mesh.OverlayBreak && key.Callee == a.Target.Service && o.Break.MaxRequests == a.MaxRequests
+	}
+	if !within {
+		return fmt.Sprintf("I1: %s/%s puts an overlay on %s that its program does not say", e.Plan, e.Step, key.Callee)
+	}
+	return ""
+}
+
+func (r *run) withinReboot(e microkernel.Reboot) string {
+	a, restart := r.action(e.Plan, e.Step).(isa.Restart)
+	if !restart || a.Target.Service != e.Ref.Service || a.Target.UID != e.Ref.UID {
+		return fmt.Sprintf("I1: %s/%s restarts %s, its program does not", e.Plan, e.Step, e.Ref.UID)
+	}
+	return ""
+}
+
+func (r *run) withinScale(e microkernel.SetReplicas) string {
+	a, scale := r.action(e.Plan, e.Step).(isa.Scale)
+	former, known := r.world.formers[stepID{e.Plan, e.Step}]
+	if !scale || a.Target.Service != e.Service || e.Replicas != a.Replicas && known && e.Replicas != former {
+		return fmt.Sprintf("I1: %s/%s scales %s to %d; its program does not, and it was %d before", e.Plan, e.Step, e.Service,
+			e.Replicas, former)
+	}
+	return ""
+}
+
+// alone is I4 in the world: no other plan that has begun may act on the service,
+// judged by the programs and restart sets alone, not by the kernel's locks.
+func (r *run) alone(plan microkernel.PlanID, service mesh.Service) string {
+	for _, rec := range r.state.OpenRecords() {
+		if rec.ID == plan || len(rec.Steps) == 0 {
+			continue
+		}
+		if acts(&rec, service) {
+			return fmt.Sprintf("I4: %s acts on %s, which is %s's", plan, service, rec.ID)
+		}
+	}
+	return ""
+}
+
+func acts(rec *microkernel.Record, service mesh.Service) bool {
+	restarts := false
+	for i := range rec.Expanded.Steps {
+		var target, to mesh.Service
+		switch a := rec.Expanded.Steps[i].Action.(type) {
+		case isa.Drain:
+			target, to = a.Target.Service, a.To
+		case isa.Restart:
+			target, restarts = a.Target.Service, true
+		case isa.RateLimit:
+			target = a.Target.Service
+		case isa.CircuitBreak:
+			target = a.Target.Service
+		case isa.Scale:
+			target = a.Target.Service
+		}
+		if target == service || to == service {
+			return true
+		}
+	}
+	return restarts && slices.Contains(rec.RestartSet, service)
+}
+
+// provedByLeader is I7: a restart rests on a proof that this very process was given.
+func (r *run) provedByLeader(e microkernel.Reboot) string {
+	s := r.world.find(e.Ref.Service)
+	if a, ok := r.action(e.Plan, e.Step).(isa.Restart); !ok || a.Drain == "" || s.drain == nil {
+		return ""
+	}
+	if r.proofs[given{s.name, s.drain.overlay.Generation}] != r.process {
+		return fmt.Sprintf("I7: %s is restarted on a proof of another leader", e.Ref.UID)
+	}
+	return ""
+}
+
+// checkStale lets a former process carry out e if the world still obeys it (I7).
+func (r *run) checkStale(e microkernel.Effect, former int) {
+	switch e.(type) {
+	case microkernel.Apply, microkernel.Reboot, microkernel.Withdraw, microkernel.SetReplicas, microkernel.Extend:
+	default:
+		return
+	}
+	r.holds("I7", "")
+	if former < r.leader {
+		r.counts.Faults["stale-effect-refused"]++
+		return
+	}
+	r.counts.Faults["stale-effect"]++
+	r.trace("  STALE %s", spellEffect(e))
+	r.stale = true
+	r.perform(e)
+	r.stale = false
+}
+
+// checkFloors is I3 at every instant, over all plans: what every drain that a proxy
+// obeys, or will, leaves of its service is above the floor, or all of its traffic is
+// held, shed or rerouted.
+func (r *run) checkFloors() {
+	why := ""
+	for _, s := range r.world.services {
+		if s.drain != nil && why == "" {
+			why = r.belowFloor(s)
+		}
+	}
+	r.holds("I3", why)
+}
+
+func (r *run) belowFloor(s *service) string {
+	w := r.world
+	in := s.drain
+	if in.leaseEnd <= w.now || !slices.ContainsFunc(in.proxies, func(p proxy) bool { return p.from < never && p.to > w.now }) {
+		return ""
+	}
+	left, could := 0, 0
+	for _, p := range s.instances {
+		drained := slices.Contains(in.overlay.Drain.Instances, p.ref.UID)
+		if p.up <= w.now && !drained {
+			left++
+		}
+		if p.up <= w.now || drained && !p.sick {
+			could++
+		}
+	}
+	if to := in.overlay.Drain.To; to != "" {
+		t := w.find(to)
+		if t == nil || t == s || t.ready(w.now) == 0 {
+			return fmt.Sprintf("I3: the traffic of %s is sent to %s, where nothing is ready", s.name, to)
+		}
+		return ""
+	}
+	need := max(1, s.least, min(int(math.Ceil(s.load/0.8)), could))
+	if left >= need || left == 0 && in.overlay.Drain.OnEmpty != mesh.OnEmptyNone {
+		return ""
+	}
+	return fmt.Sprintf("I3: %d instances of %s are left, %d are needed", left, s.name, need)
 }
 
 // checkReboot is I2 in the world, and exactly-once: nothing is in flight on what is
-// about to be restarted, and no step restarts twice.
+// about to be restarted, its quorum survives, and no step restarts twice.
 func (r *run) checkReboot(e microkernel.Reboot, p *process) {
-	r.counts.Invariants["I2"]++
+	why := ""
 	if r.world.busy(e.Ref.UID) {
-		r.violate(fmt.Sprintf("I2: %s is restarted with requests in flight", e.Ref.UID))
+		why = fmt.Sprintf("I2: %s is restarted with requests in flight", e.Ref.UID)
 	}
-	if s := r.world.find(p.ref.Service); s.quorum > 0 && p.up <= r.world.now && s.ready(r.world.now)-1 < s.quorum && !r.sickened(s) {
-		r.violate(fmt.Sprintf("I3: %s falls below its quorum", s.name))
+	r.holds("I2", why)
+	why = ""
+	if s := r.world.find(p.ref.Service); s.quorum > 0 && p.up <= r.world.now && s.ready(r.world.now)-1 < s.quorum {
+		why = fmt.Sprintf("I3: %s falls below its quorum", s.name)
 	}
-	step := string(e.Plan) + "/" + string(e.Step)
-	if r.world.done[step]++; r.world.done[step] > 1 {
-		r.violate(fmt.Sprintf("I6: step %s restarts a second time", step))
+	r.holds("I3", why)
+	step := stepID{e.Plan, e.Step}
+	if _, again := r.world.done[step]; again {
+		r.violate(fmt.Sprintf("I6: step %s/%s restarts a second time", e.Plan, e.Step))
 	}
+	r.world.done[step] = p.ref
 }
 
-// checkWorld looks at the world after the effects of an event: an overlay that any proxy
-// obeys has an owner that knows of it.
-func (r *run) checkWorld() {
+// checkOwned is I5 in the world: an overlay that any proxy obeys has an owner that
+// knows of it, unless the journal that knew of it is lost.
+func (r *run) checkOwned() {
+	if len(r.world.overlays) == 0 {
+		r.holds("I5", "")
+		return
+	}
+	owned := r.state.Overlays()
+	why, worst := "", mesh.OverlayKey{}
 	for key, in := range r.world.overlays {
-		if in.leaseEnd <= r.world.now || !slices.ContainsFunc(in.proxies, func(p proxy) bool { return p.obeys(r.world.now) }) {
+		if in.unknown || in.leaseEnd <= r.world.now ||
+			!slices.ContainsFunc(in.proxies, func(p proxy) bool { return p.obeys(r.world.now) }) {
 			continue
 		}
-		if !slices.ContainsFunc(r.state.Overlays(), func(o mesh.Overlay) bool { return o.Key == key }) {
-			r.violate(fmt.Sprintf("I5: %s %s is in force, and nobody owns it", key.Kind, key.Callee))
-			return
+		if !slices.ContainsFunc(owned, func(o mesh.Overlay) bool { return o.Key == key }) && (why == "" || key.Callee < worst.Callee) {
+			why, worst = fmt.Sprintf("I5: %s %s is in force, and nobody owns it", key.Kind, key.Callee), key
 		}
 	}
-	for _, name := range []string{"I4", "I5", "I7", "I8", "I9"} {
-		r.counts.Invariants[name]++ // by microkernel.Check, after every event
-	}
+	r.holds("I5", why)
 }
 
 // settled reports whether every plan has ended and the world's own actions are over.
 func (r *run) settled() bool {
-	return r.state.Term() > 0 && !r.state.Recovering() && r.state.Open() == 0 && r.noFrozen() && len(r.world.overlays) == 0
+	return r.state.Term() > 0 && !r.state.Recovering() && len(r.state.OpenRecords()) == 0 && len(r.world.inForce()) == 0
 }
 
-func (r *run) noFrozen() bool {
-	for _, rec := range r.state.Records() {
-		if rec.Phase == microkernel.Frozen {
-			return false
-		}
-	}
-	return true
-}
-
-// checkEnd is I5 in the world, I6 for the whole run, and I8 for every plan.
+// checkEnd is I6 for the whole run, and I9.
 func (r *run) checkEnd() {
-	r.counts.Invariants["I6"]++
-	if n := len(r.world.inForce()); n > 0 {
-		r.violate(fmt.Sprintf("I5: %d overlays are left when every plan has ended", n))
+	why := ""
+	if !reflect.DeepEqual(r.disk.recover(), r.state) {
+		why = "I6: replay of the journal does not yield the live state"
 	}
-	if again := r.disk.replay(); microkernel.Hash(again) != microkernel.Hash(r.state) {
-		r.violate("I6: replay of the whole journal does not yield the live state")
+	r.holds("I6", why)
+	if r.seed%16 == 0 { // from nothing, and by the canonical hash: no memory is shared
+		why = ""
+		if again := r.disk.replay(); microkernel.Hash(again) != microkernel.Hash(r.state) {
+			why = "I6: replay of the whole journal does not yield the live state"
+		}
+		r.holds("I6", why)
 	}
-	for _, rec := range r.state.Records() {
-		if !rec.Phase.Final() {
-			r.violate(fmt.Sprintf("I5: plan %s is still %s", rec.ID, rec.Phase))
+	if r.seed%8 == 0 {
+		r.holds("I9", r.impartial())
+	}
+}
+
+// impartial is I9: the same plans of proposers with other names get the same verdicts.
+func (r *run) impartial() string {
+	s := microkernel.New(r.disk.policy)
+	ends := ""
+	for _, ev := range r.disk.synced {
+		s, _ = microkernel.Step(s, renamed(ev))
+	}
+	for _, a := range r.state.Records() {
+		b, found := s.Record(a.ID)
+		if !found || a.Phase != b.Phase || a.Verdict.Outcome != b.Verdict.Outcome || a.Verdict.Code != b.Verdict.Code {
+			ends = fmt.Sprintf("I9: plan %s of %s is %s (%s), of a proposer of another name %s (%s)", a.ID, a.Proposer.Name,
+				a.Phase, a.Verdict.Code, b.Phase, b.Verdict.Code)
 		}
 	}
+	return ends
+}
+
+// renamed gives everybody another's name; roles stay.
+func renamed(ev microkernel.Event) microkernel.Event {
+	swap := func(p microkernel.Principal) microkernel.Principal {
+		for _, pair := range [][2]string{{"rules", "mallory"}, {"olga", "oleg"}, {"root", "guest"}} {
+			switch p.Name {
+			case pair[0]:
+				p.Name = pair[1]
+				return p
+			case pair[1]:
+				p.Name = pair[0]
+				return p
+			}
+		}
+		return p
+	}
+	switch ev := ev.(type) {
+	case microkernel.Submitted:
+		ev.By = swap(ev.By)
+		return ev
+	case microkernel.Approved:
+		ev.By = swap(ev.By)
+		return ev
+	case microkernel.Aborted:
+		ev.By = swap(ev.By)
+		return ev
+	case microkernel.Paused:
+		ev.By = swap(ev.By)
+		return ev
+	case microkernel.Resumed:
+		ev.By = swap(ev.By)
+		return ev
+	}
+	return ev
 }

@@ -161,7 +161,7 @@ func (r *run) nest(p *isa.Program, set []mesh.Service) {
 
 // approve looks at what is held.
 func (r *run) approve() {
-	for _, rec := range r.state.Records() {
+	for _, rec := range r.state.OpenRecords() {
 		if rec.Phase != microkernel.Held || !r.up() || r.rng.IntN(3) == 0 {
 			continue
 		}
@@ -204,7 +204,7 @@ func (r *run) resumeAll(plan microkernel.PlanID) {
 
 func (r *run) open() []microkernel.PlanID {
 	var out []microkernel.PlanID
-	for _, rec := range r.state.Records() {
+	for _, rec := range r.state.OpenRecords() {
 		if !rec.Phase.Final() {
 			out = append(out, rec.ID)
 		}
@@ -246,7 +246,7 @@ func (r *run) mend() {
 	if r.state.Frozen() != "" || r.state.Paused() != "" {
 		r.resumeAll("")
 	}
-	for _, rec := range r.state.Records() {
+	for _, rec := range r.state.OpenRecords() {
 		switch {
 		case rec.Phase == microkernel.Frozen:
 			r.resumeAll(rec.ID)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/microkernel"
 )
 
@@ -50,9 +51,15 @@ type run struct {
 	state      microkernel.State
 	disk       disk
 	queue      deliveries
-	order      int // of deliveries at one instant
-	process    int // incarnation of the control plane; deliveries to a former one are lost
-	term       uint64
+	order      int                 // of deliveries at one instant
+	process    int                 // incarnation of the control plane; deliveries to a former one are lost
+	leader     int                 // the process that the world obeys; effects of former ones are refused
+	stale      bool                // a former process acts: nobody takes its answers
+	skew       time.Duration       // of the wall clock
+	base       microkernel.Instant // of the process's clock ...
+	started    microkernel.Instant // ... at this instant of the world
+	rules      []microkernel.Invariant
+	proofs     map[given]int               // the process that was given one last
 	timers     map[microkernel.TimerID]int // the delivery that stands for each timer
 	events     int
 	crashes    int
@@ -62,11 +69,18 @@ type run struct {
 	people     people
 }
 
+// given names what a proof is about.
+type given struct {
+	service    mesh.Service
+	generation uint64
+}
+
 // delivery is something that will happen.
 type delivery struct {
 	at      microkernel.Instant
 	order   int
-	process int // 0 = the world's own, survives crashes
+	process int  // 0 = the world's own, survives crashes
+	stale   bool // true whenever it comes, so a later process may be given it, too
 	timer   *microkernel.TimerID
 	do      func()
 }
@@ -105,6 +119,8 @@ func newRun(seed uint64, o Options) *run {
 	r.state = microkernel.New(policy(rng))
 	r.disk.policy, r.disk.base = r.state.Policy(), r.state
 	r.timers = map[microkernel.TimerID]int{}
+	r.proofs = map[given]int{}
+	r.rules = microkernel.Invariants()
 	return r
 }
 
@@ -119,6 +135,7 @@ func policy(rng *rand.Rand) microkernel.Policy {
 	}
 	p.AgentServices10m, p.AgentServices60m = 5, 8
 	p.FleetServices10m = 8 + rng.IntN(8)
+	p.MaxGroupSize, p.MaxPlanServices = 2+rng.IntN(4), 3
 	p.HeldTTL = 10 * time.Minute
 	return p
 }
@@ -140,7 +157,6 @@ func (r *run) play() {
 	if len(r.violations) == 0 {
 		r.checkEnd()
 	}
-	r.countPlans()
 }
 
 // next makes the next thing happen; false if nothing ever will.
@@ -158,6 +174,7 @@ func (r *run) next() bool {
 		}
 		r.world.now = max(r.world.now, d.at)
 		d.do()
+		r.checkFloors()
 		return true
 	}
 	return false

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluicemesh/sluice/isa"
 	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/microkernel"
 )
@@ -21,9 +22,16 @@ type world struct {
 	services []*service // sorted by name
 	overlays map[mesh.OverlayKey]*installed
 	epoch    int
-	fair     bool           // nothing fails any more
-	done     map[string]int // restarts carried out, by plan/step
+	fair     bool                // nothing fails any more
+	done     map[stepID]mesh.Ref // restarts carried out, and of what
+	formers  map[stepID]int      // replicas before a Scale
 	count    *Counts
+}
+
+// stepID names a step among all plans.
+type stepID struct {
+	plan microkernel.PlanID
+	step isa.StepID
 }
 
 // service is one service and its processes.
@@ -39,6 +47,12 @@ type service struct {
 	startup   time.Duration
 	deadline  time.Duration
 	declared  bool
+	least     int     // minAvailable
+	load      float64 // in instances' worth
+	hold      bool    // requests to it can be held
+	grade     mesh.Grade
+	protected bool
+	drain     *installed // of the world's overlays, nil = none
 }
 
 // process is one instance. up is when it is ready again; it is down until then.
@@ -55,6 +69,7 @@ type installed struct {
 	proxies  []proxy
 	leaseEnd microkernel.Instant
 	broken   microkernel.Instant // until then nothing can be withdrawn
+	unknown  bool                // the part of the journal that knew of it is lost
 }
 
 // proxy is what one proxy does with one overlay.
@@ -70,11 +85,14 @@ func (p *proxy) obeys(at microkernel.Instant) bool { return p.from <= at && at <
 // newWorld makes 12 services: a chain with fan-out, a cycle of two, sticky edges, one
 // quorum service, one that takes no traffic.
 func newWorld(rng *rand.Rand, count *Counts) *world {
-	w := &world{rng: rng, overlays: map[mesh.OverlayKey]*installed{}, epoch: 1, done: map[string]int{}, count: count}
+	w := &world{rng: rng, overlays: map[mesh.OverlayKey]*installed{}, epoch: 1, done: map[stepID]mesh.Ref{}, formers: map[stepID]int{}, count: count}
 	w.now = microkernel.Instant(time.Hour)
 	const n = 12
 	for i := range n {
-		s := &service{name: serviceName(i), takes: i != n-1, declared: true}
+		s := &service{name: serviceName(i), takes: i != n-1, declared: true, hold: i != 8, grade: mesh.GradeA, protected: i == 10}
+		if i == 9 && rng.IntN(4) == 0 {
+			s.grade = mesh.GradeC
+		}
 		s.component = []mesh.Service{s.name}
 		s.startup = time.Duration(200+rng.IntN(1800)) * time.Millisecond
 		s.deadline = time.Duration(5+rng.IntN(10)) * time.Second
@@ -84,6 +102,10 @@ func newWorld(rng *rand.Rand, count *Counts) *world {
 			s.instances = append(s.instances, &process{
 				ref: mesh.Ref{Service: s.name, UID: mesh.UID(name), Incarnation: 1}, name: name,
 			})
+		}
+		if s.replicas == 3 {
+			s.least = rng.IntN(3)
+			s.load = 1.2 * float64(rng.IntN(2))
 		}
 		w.services = append(w.services, s)
 	}
@@ -226,17 +248,21 @@ func (w *world) serviceView(s *service) microkernel.ServiceView {
 	out := microkernel.ServiceView{
 		ServiceState: mesh.ServiceState{
 			Name: s.name, Protocol: mesh.HTTP, Replicas: s.replicas, Startup: s.startup, Quorum: s.quorum,
+			MinAvailable: s.least, Protected: s.protected,
 			Instances: make([]mesh.Instance, len(s.instances)),
 		},
 		Capability: mesh.Capability{
-			Drain: true, Hold: true, Shed: true, Reroute: true, Limit: true, Break: true, InPlace: true,
-			Grade: mesh.GradeA, Lapses: true,
+			Drain: true, Hold: s.hold, Shed: true, Reroute: true, Limit: true, Break: true, InPlace: true,
+			Grade: s.grade, Lapses: true,
 		},
 		FanIn: len(s.callers), Callers: s.callers, Component: s.component, StickyCallers: s.sticky,
 		RestartP99: s.startup, CallerDeadline: s.deadline, Rate: 100, Concurrency: 10, Takes: s.takes,
 	}
 	for i, p := range s.instances {
 		out.Instances[i] = w.instance(p)
+	}
+	if ready := s.ready(w.now); ready > 0 {
+		out.Utilisation = s.load / float64(ready)
 	}
 	return out
 }

@@ -1,0 +1,90 @@
+package sim
+
+import (
+	"slices"
+	"time"
+
+	"github.com/sluicemesh/sluice/microkernel"
+)
+
+// disk is the journal. What is appended is lost in a crash until it is synced.
+type disk struct {
+	policy microkernel.Policy
+	synced []microkernel.Event
+	base   microkernel.State // as the last recovery replayed it ...
+	since  int               // ... from this many events
+}
+
+// recover rebuilds the state from what survived. It starts from the state that the
+// recovery before it arrived at, which was rebuilt from all that was there before.
+func (d *disk) recover() microkernel.State {
+	for _, ev := range d.synced[d.since:] {
+		d.base, _ = microkernel.Step(d.base, ev)
+	}
+	d.since = len(d.synced)
+	return d.base
+}
+
+// replay rebuilds the state from the whole journal, from nothing.
+func (d *disk) replay() microkernel.State {
+	s := microkernel.New(d.policy)
+	for _, ev := range d.synced {
+		s, _ = microkernel.Step(s, ev)
+	}
+	return s
+}
+
+// last is the latest instant in the journal.
+func (d *disk) last() microkernel.Instant {
+	at := microkernel.Instant(0)
+	for _, ev := range d.synced {
+		at = max(at, ev.When())
+	}
+	return at
+}
+
+// cut loses everything after the first n events.
+func (d *disk) cut(n int) {
+	d.synced = d.synced[:n:n]
+	d.base, d.since = microkernel.New(d.policy), 0
+}
+
+// damage breaks the journal at a crash, now and then, and returns how long nothing
+// runs because of it: a journal that cannot be read to its end starts no kernel, and a
+// person brings a copy back: an intact one, or one that is older than the world.
+func (r *run) damage() time.Duration {
+	if !r.chance(12) {
+		return 0
+	}
+	r.counts.Faults["corrupt-journal"]++
+	down := time.Duration(5+r.rng.IntN(150)) * time.Second
+	if r.rng.IntN(2) == 0 {
+		return down
+	}
+	r.counts.Faults["older-copy"]++
+	n := len(r.disk.synced)
+	r.disk.cut(n - min(n, 1+r.rng.IntN(40)))
+	r.state = r.disk.recover()
+	r.trace("OLDER COPY of %d events, %d are lost", len(r.disk.synced), n-len(r.disk.synced))
+	r.world.regress(&r.state)
+	return down
+}
+
+// regress marks what only the lost part of the journal knew.
+func (w *world) regress(s *microkernel.State) {
+	for _, in := range w.overlays {
+		in.unknown = true
+	}
+	for id := range w.done {
+		rec, _ := s.Record(id.plan)
+		if !slices.ContainsFunc(rec.Steps, func(r microkernel.StepRecord) bool { return r.Step.ID == id.step && r.Old.UID != "" }) {
+			delete(w.done, id)
+		}
+	}
+	for id := range w.formers {
+		rec, _ := s.Record(id.plan)
+		if !slices.ContainsFunc(rec.Steps, func(r microkernel.StepRecord) bool { return r.Step.ID == id.step && r.Started != 0 }) {
+			delete(w.formers, id)
+		}
+	}
+}
