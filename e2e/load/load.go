@@ -40,6 +40,7 @@ type Config struct {
 	Method   string        // of every request; "" = POST
 	Rate     float64       // requests a second
 	Constant bool          // evenly spaced; else Poisson arrivals
+	Ramp     time.Duration // the rate grows to its full height during this time
 	Seed     uint64        // of arrivals, operations and keys
 	Requests int           // at most so many
 	For      time.Duration // at most so long

@@ -57,6 +57,23 @@ func TestScheduleDependsOnlyOnTheSeed(t *testing.T) {
 	}
 }
 
+func TestRampRises(t *testing.T) {
+	config := testConfig("x:1")
+	config.Constant, config.Rate, config.Ramp, config.Requests, config.For = true, 100, 4*time.Second, 10_000, 6*time.Second
+	var perSecond [6]int
+	for _, arrival := range Schedule(config) {
+		perSecond[arrival.At/time.Second]++
+	}
+	for i := range 4 {
+		if perSecond[i] >= perSecond[i+1] {
+			t.Errorf("arrivals a second are %v, want them to rise for 4 s", perSecond)
+		}
+	}
+	if perSecond[0] > 25 || perSecond[4] < 99 || perSecond[5] < 99 {
+		t.Errorf("arrivals a second are %v, want them to end at 100", perSecond)
+	}
+}
+
 func TestScheduleEndsAtItsBounds(t *testing.T) {
 	config := testConfig("x:1")
 	config.Constant, config.Rate, config.For = true, 100, 500*time.Millisecond

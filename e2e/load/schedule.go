@@ -21,9 +21,9 @@ func Schedule(config Config) iter.Seq2[int, Arrival] {
 		gap := float64(time.Second) / config.Rate
 		at := 0.0
 		for n := 1; n <= config.Requests; n++ {
-			step := gap
+			step := gap / height(at, config.Ramp)
 			if !config.Constant {
-				step = gap * rng.ExpFloat64()
+				step *= rng.ExpFloat64()
 			}
 			at += step
 			arrival := Arrival{Number: n, At: time.Duration(at), Operation: pick(config.Mix, rng.Float64())}
@@ -32,6 +32,15 @@ func Schedule(config Config) iter.Seq2[int, Arrival] {
 			}
 		}
 	}
+}
+
+// height is the share of the full rate at a moment of the ramp, at least a tenth: cold
+// processes and pools of connections meet a rising load, as after a deployment.
+func height(at float64, ramp time.Duration) float64 {
+	if ramp <= 0 || at >= float64(ramp) {
+		return 1
+	}
+	return max(at/float64(ramp), 0.1)
 }
 
 // pick returns the operation at point of the stacked shares.

@@ -154,7 +154,7 @@ func (p *planned) prepare() error {
 	p.bin = bin
 	p.report = report{Schema: "sluice.planned/1", Version: version, Commit: commit,
 		Started: p.started.UTC().Format(time.RFC3339), Seed: p.seed, RPS: p.rps, Kill: p.kill, Services: []row{}}
-	p.load = load.Config{Rate: p.rps, Requests: load.MaxRequests, For: 24 * time.Hour}
+	p.load = load.Config{Rate: p.rps, Ramp: warmUp / 2, Requests: load.MaxRequests, For: 24 * time.Hour}
 	if p.mesh != "" {
 		return p.foreign()
 	}
