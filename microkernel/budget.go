@@ -42,6 +42,9 @@ func (t *turn) meter(name string) time.Duration {
 	}
 	interval := time.Duration(float64(time.Second) / t.policy.PlansPerSecond)
 	burst := time.Duration(max(t.policy.PlansBurst, 1)-1) * interval
+	if planted("rate-by-name") && name > "n" {
+		return 0
+	}
 	i := slices.IndexFunc(t.buckets, func(b bucket) bool { return b.name == name })
 	due := t.now
 	if i >= 0 {
@@ -130,7 +133,7 @@ func (j *judgement) drainBudget() {
 // agentBudget stops a slow drip over many services. The services of one plan alone
 // never exceed it: they are one group.
 func (j *judgement) agentBudget() {
-	if j.plan.Proposer.Role != Proposer || j.approved {
+	if j.plan.Proposer.Role != Proposer || j.approved || planted("favourite") && j.plan.Proposer.Name == "rules" {
 		return
 	}
 	by := j.plan.Proposer.Name

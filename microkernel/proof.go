@@ -30,6 +30,10 @@ func Grade(p mesh.Proof, generation Generation, settle time.Duration) mesh.Grade
 	acked := p.Acked == p.Required
 	reported := acked && p.Reported == p.Required
 	silent := p.InFlight == 0 && p.Inbound <= 0
+	if planted("one-in-flight") {
+		silent = p.InFlight <= 1
+		p.Inbound, p.Quiet = 0, max(p.Quiet, settle)
+	}
 	switch own := p.Inbound == 0; {
 	case !silent || p.Quiet < settle:
 		return mesh.GradeD

@@ -75,7 +75,7 @@ func (t *turn) edit(id PlanID) *plan {
 	if i < 0 {
 		return nil
 	}
-	if t.plans[i].edited == t.events {
+	if t.plans[i].edited == t.events || planted("edits-in-place") {
 		return t.plans[i]
 	}
 	if !t.ownPlans {

@@ -160,9 +160,9 @@ func approvable(p *plan, by Principal) string {
 		return "no open plan has this id"
 	case p.Phase != Held:
 		return fmt.Sprintf("plan %s is %s, not held", p.ID, p.Phase)
-	case by.Role != Approver && by.Role != Admin:
+	case by.Role != Approver && by.Role != Admin && !planted("anybody-approves"):
 		return fmt.Sprintf("role %q may not approve", by.Role)
-	case by.Name == p.Proposer.Name:
+	case by.Name == p.Proposer.Name && !planted("own-approval"):
 		return fmt.Sprintf("%s proposed the plan and cannot approve it", by.Name)
 	}
 	return ""
@@ -172,6 +172,9 @@ func approvable(p *plan, by Principal) string {
 func (t *turn) refuse(p *plan, faults ...isa.Fault) {
 	v := refusal(Reject, faults...)
 	v.Epoch = p.View.Epoch
+	if planted("remedy-dropped") {
+		v.Faults[0].Remedy = ""
+	}
 	p.Verdict = v
 	p.Reason = v.Faults[0].Reason
 	t.emit(Answer{Plan: p.ID, Verdict: v})

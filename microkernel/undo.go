@@ -37,7 +37,7 @@ func mayAbort(p *plan, by Principal) bool {
 // abort stops a plan. What it has begun is undone in reverse; a restart under way is
 // waited for, because nothing undoes it.
 func (t *turn) abort(p *plan, reason string) {
-	if p.Reason == "" {
+	if p.Reason == "" && !planted("reason-forgotten") {
 		p.Reason = reason
 	}
 	switch p.Phase {
@@ -46,6 +46,7 @@ func (t *turn) abort(p *plan, reason string) {
 		return
 	case Running, Verifying:
 		p.Phase = Compensating
+		p.holding = !planted("locks-released-early")
 		t.stop(planTimer(p.ID, timerDeadline))
 		t.stop(planTimer(p.ID, timerVerify))
 		for i := range p.steps {
@@ -124,7 +125,7 @@ func (p *plan) begun() []int {
 // must take away.
 func (s *step) stands() bool {
 	_, scale := s.Step.Action.(isa.Scale)
-	return s.inForce || scale && s.State != StepWaiting && s.State != StepUndone
+	return s.inForce && (s.Acked != 0 || !planted("undo-skips-unacked")) || scale && s.State != StepWaiting && s.State != StepUndone
 }
 
 // restarting reports whether a restart within the drain of step i is under way.
@@ -143,7 +144,11 @@ func (t *turn) inverse(p *plan, i int) {
 	s := &p.steps[i]
 	if a, scale := s.Step.Action.(isa.Scale); scale {
 		s.undoing = true
-		t.emit(SetReplicas{Plan: p.ID, Step: s.Step.ID, Service: a.Target.Service, Replicas: s.former})
+		former := s.former
+		if planted("undo-to-nothing") {
+			former = 0
+		}
+		t.emit(SetReplicas{Plan: p.ID, Step: s.Step.ID, Service: a.Target.Service, Replicas: former})
 		t.set(stepTimer(p.ID, s.Step.ID, timerAnswer), answerIn)
 		return
 	}

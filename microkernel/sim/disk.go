@@ -62,6 +62,7 @@ func (r *run) damage() time.Duration {
 		return down
 	}
 	r.counts.Faults["older-copy"]++
+	r.regressed = true
 	n := len(r.disk.synced)
 	r.disk.cut(n - min(n, 1+r.rng.IntN(40)))
 	r.state = r.disk.recover()

@@ -41,7 +41,7 @@ func (r *run) deliver(ev microkernel.Event) {
 	if proof, ok := ev.(microkernel.Proved); ok {
 		r.proofs[given{proof.Proof.Key.Callee, proof.Proof.Generation}] = r.process
 	}
-	r.checkState(effects)
+	r.checkState(ev, effects)
 	if len(r.violations) > 0 {
 		return
 	}

@@ -38,7 +38,12 @@ func (r *run) perform(e microkernel.Effect) {
 		delete(r.timers, e.Timer)
 	case microkernel.Probe:
 		r.leader = r.process
-		r.report(r.millis(5, 200), func() microkernel.Event { return r.probed() })
+		wait := r.millis(5, 200)
+		if r.chance(4) {
+			r.counts.Faults["slow-probe"]++
+			wait = r.millis(500, 5000)
+		}
+		r.report(wait, func() microkernel.Event { return r.probed() })
 	}
 }
 
@@ -134,7 +139,7 @@ func (r *run) push1(p *proxy) bool {
 		}
 	}
 	p.acked = w.now.Add(wait)
-	p.reported = max(p.idle, p.acked).Add(r.millis(5, 100))
+	p.reported = p.acked.Add(r.millis(5, 100))
 	if r.chance(40) {
 		r.counts.Faults["lost-load-report"]++
 		p.reported = p.reported.Add(r.millis(5000, 60_000))

@@ -18,7 +18,7 @@ func zeros(c *Counts) []string {
 		}
 	}
 	need("fault", c.Faults, "nack", "silent-proxy", "late-ack", "slow-request", "lost-load-report", "lost-answer", "late-answer",
-		"duplicate-answer", "late-timer", "stale-probe", "foreign-writer", "withdraw-failed", "failed-restart", "slow-restart",
+		"duplicate-answer", "late-timer", "stale-probe", "slow-probe", "foreign-writer", "withdraw-failed", "failed-restart", "slow-restart",
 		"scale-failed", "long-outage", "crash-before-sync", "crash-after-sync", "crash-mid-effects", "crash-after-effects",
 		"broken-mesh", "clock-back", "clock-forward", "corrupt-journal", "older-copy", "split-brain", "stale-effect",
 		"stale-effect-refused", "stale-answer", "epoch-change", "pause", "abort", "judged-harm", "judged-clean", "judged-not-recovered", "judged-inconclusive")

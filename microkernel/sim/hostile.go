@@ -146,6 +146,16 @@ func (r *run) malice() isa.Program {
 	return p
 }
 
+// deadEnd is a service that cannot take the traffic of s.
+func (r *run) deadEnd(s *service) mesh.Service {
+	for _, other := range r.world.services {
+		if other.ready(r.world.now) == 0 {
+			return other.name
+		}
+	}
+	return s.name
+}
+
 // moreMalice is the rest of malice.
 func (r *run) moreMalice(p *isa.Program, s *service, drain isa.Drain) {
 	step := func(id string, a isa.Action, after ...isa.StepID) {
@@ -191,8 +201,8 @@ func (r *run) moreMalice(p *isa.Program, s *service, drain isa.Drain) {
 			step(fmt.Sprintf("r%d", i), isa.Restart{Target: isa.Target{Service: q.name, UID: in.ref.UID}, Drain: "d1"}, "d1")
 		}
 		step("t1", isa.RestoreTraffic{Drain: "d1"}, "r0", "r1", "r2")
-	case 4: // a reroute to itself
-		drain.To, drain.OnEmpty = s.name, mesh.OnEmptyNone
+	case 4: // a reroute to itself, or to where nothing is
+		drain.To, drain.OnEmpty = r.deadEnd(s), mesh.OnEmptyNone
 		step("d1", drain)
 		step("a1", isa.Await{Drain: "d1", Until: isa.AwaitRestore}, "d1")
 	case 5:

@@ -21,7 +21,10 @@ func (r *run) holds(name, why string) {
 
 // checkState asks the kernel's own invariants of its state, each by itself, and I8 of
 // what the event made known.
-func (r *run) checkState(effects []microkernel.Effect) {
+func (r *run) checkState(ev microkernel.Event, effects []microkernel.Effect) {
+	if led, ok := ev.(microkernel.Led); ok && r.state.Term() != led.Term {
+		r.violate(fmt.Sprintf("I7: leader of term %d, the kernel goes on in term %d", led.Term, r.state.Term()))
+	}
 	for i := range r.rules {
 		r.holds(r.rules[i].Name, r.rules[i].Broken(&r.state))
 	}
@@ -29,6 +32,9 @@ func (r *run) checkState(effects []microkernel.Effect) {
 		switch e := e.(type) {
 		case microkernel.Answer:
 			r.holds("I8", r.explainedAnswer(e))
+			if r.seed%renameEvery == 0 {
+				r.verdicts = append(r.verdicts, verdict(e))
+			}
 		case microkernel.Finish:
 			r.holds("I8", r.explainedEnd(e))
 		}
@@ -126,11 +132,10 @@ func (r *run) withinApply(e microkernel.Apply) string {
 	within := false
 	switch a := r.action(e.Plan, e.Step).(type) {
 	case isa.Drain:
-		within = key.Kind == mesh.OverlayDrain && key.Callee == a.Target.Service && o.Drain.Share == a.Share && o.Drain.To == a.To &&
-			(a.Target.UID == "" || slices.Equal(o.Drain.Instances, []mesh.UID{a.Target.UID}))
+		within = key.Kind == mesh.OverlayDrain && key.Callee == a.Target.Service && o.Drain.Share == a.Share && o.Drain.To == a.To
 		for _, uid := range o.Drain.Instances {
 			p := r.world.process(uid)
-			within = within && p != nil && p.ref.Service == a.Target.Service
+			within = within && p != nil && p.ref.Service == a.Target.Service && selected(a.Target, p)
 		}
 	case isa.RateLimit:
 		within = key.Kind == mesh.OverlayLimit && key.Callee == a.Target.Service && o.Limit.PerSecond == a.PerSecond
@@ -141,6 +146,12 @@ func (r *run) withinApply(e microkernel.Apply) string {
 		return fmt.Sprintf("I1: %s/%s puts an overlay on %s that its program does not say", e.Plan, e.Step, key.Callee)
 	}
 	return ""
+}
+
+// selected reports whether a target of a service is about p.
+func selected(t isa.Target, p *process) bool {
+	return (t.UID == "" || t.UID == p.ref.UID) && (t.Instance == "" || t.Instance == p.name) &&
+		(len(t.UIDs) == 0 || slices.Contains(t.UIDs, p.ref.UID))
 }
 
 func (r *run) withinReboot(e microkernel.Reboot) string {
@@ -204,7 +215,7 @@ func (r *run) provedByLeader(e microkernel.Reboot) string {
 	if a, ok := r.action(e.Plan, e.Step).(isa.Restart); !ok || a.Drain == "" || s.drain == nil {
 		return ""
 	}
-	if r.proofs[given{s.name, s.drain.overlay.Generation}] != r.process {
+	if by, proved := r.proofs[given{s.name, s.drain.overlay.Generation}]; proved && by != r.process {
 		return fmt.Sprintf("I7: %s is restarted on a proof of another leader", e.Ref.UID)
 	}
 	return ""
@@ -332,17 +343,36 @@ func (r *run) checkEnd() {
 		}
 		r.holds("I6", why)
 	}
-	if r.seed%8 == 0 {
+	if r.seed%renameEvery == 0 {
 		r.holds("I9", r.impartial())
 	}
 }
 
-// impartial is I9: the same plans of proposers with other names get the same verdicts.
+// renameEvery says in which seeds I9 is judged by a second run with other names.
+const renameEvery = 8
+
+func verdict(e microkernel.Answer) string {
+	return string(e.Plan) + " " + string(e.Verdict.Outcome) + " " + string(e.Verdict.Code)
+}
+
+// impartial is I9: the same plans of proposers with other names get the same verdicts,
+// and go the same way.
 func (r *run) impartial() string {
 	s := microkernel.New(r.disk.policy)
-	ends := ""
+	ends, n := "", 0
 	for _, ev := range r.disk.synced {
-		s, _ = microkernel.Step(s, renamed(ev))
+		var effects []microkernel.Effect
+		s, effects = microkernel.Step(s, renamed(ev))
+		for _, e := range effects {
+			a, answer := e.(microkernel.Answer)
+			if !answer || r.regressed {
+				continue
+			}
+			if n >= len(r.verdicts) || r.verdicts[n] != verdict(a) {
+				return fmt.Sprintf("I9: the verdict %s is another one when proposers have other names", verdict(a))
+			}
+			n++
+		}
 	}
 	for _, a := range r.state.Records() {
 		b, found := s.Record(a.ID)

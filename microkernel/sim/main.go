@@ -57,8 +57,14 @@ func Main(args []string, stdout io.Writer) int {
 	from := flags.Uint64("from", 1, "first seed")
 	out := flags.String("out", "", "file for the report, empty = none")
 	replay := flags.Bool("replay", false, "print the run of seed -from")
+	planted := flags.Bool("planted", false, "plant one bug after the other and say which invariant finds it (build tag planted)")
+	bug := flags.String("bug", "", "with -planted: this one only")
+	limit := flags.Int("limit", 2000, "with -planted: seeds before a bug counts as not found")
 	if err := flags.Parse(args); err != nil {
 		return 2
+	}
+	if *planted {
+		return hunt(*from, *limit, *bug, stdout)
 	}
 	if *replay {
 		result := Run(*from, Options{Trace: stdout})

@@ -58,6 +58,8 @@ type run struct {
 	skew       time.Duration       // of the wall clock
 	base       microkernel.Instant // of the process's clock ...
 	started    microkernel.Instant // ... at this instant of the world
+	verdicts   []string            // of this seed, in order, where I9 is judged
+	regressed  bool                // an older copy of the journal was put back
 	rules      []microkernel.Invariant
 	proofs     map[given]int               // the process that was given one last
 	timers     map[microkernel.TimerID]int // the delivery that stands for each timer
