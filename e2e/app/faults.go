@@ -22,6 +22,7 @@ const (
 	maxLimit   = 1000
 	maxQueue   = 4000
 	maxBallast = 64 << 20
+	maxWait    = 5 * time.Second // in the queue of an overload; well below every caller's timeout
 )
 
 // faults are the orders in force in this process. They live and die with it.
@@ -112,7 +113,8 @@ func (f *faults) leak(order active) time.Duration {
 }
 
 // queue waits for capacity and uses it. Whoever asked may be gone by then: the work is
-// done all the same, which is what keeps a retry storm alive. False = queue full.
+// done all the same, which is what keeps a retry storm alive. False = queue full or the
+// wait too long: the answer then carries the fault's mark, which a timeout would not.
 func (f *faults) queue(order active) bool {
 	f.mu.Lock()
 	if f.queued >= maxQueue {
@@ -126,16 +128,21 @@ func (f *faults) queue(order active) bool {
 	if age < order.For {
 		cost *= 20
 	}
+	patience := time.NewTimer(maxWait)
+	defer patience.Stop()
+	served := false
 	select {
 	case slots <- struct{}{}:
 		time.Sleep(cost)
 		<-slots
+		served = true
+	case <-patience.C:
 	case <-f.over:
 	}
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.queued--
-	f.mu.Unlock()
-	return true
+	return served
 }
 
 // chosen picks share of all keys, the same ones in every run.
