@@ -30,7 +30,7 @@ func (c *clock) instant() microkernel.Instant {
 }
 
 // timer is a timer of the kernel that has not fired.
-type timer struct{ wall *time.Timer }
+type timer struct{ stop func() bool }
 
 // setTimer sets the timer anew.
 func (k *Kernel) setTimer(id microkernel.TimerID, after time.Duration) {
@@ -38,7 +38,7 @@ func (k *Kernel) setTimer(id microkernel.TimerID, after time.Duration) {
 	t := &timer{}
 	k.timers[id] = t
 	k.work.Add(1) // given back when the timer fired or was stopped
-	t.wall = time.AfterFunc(max(0, after), func() {
+	t.stop = k.cfg.After(max(0, after), func() {
 		defer k.work.Done()
 		k.send(k.ctx, request{
 			event: func(at microkernel.Stamp) microkernel.Event { return microkernel.Fired{Stamp: at, Timer: id} },
@@ -60,7 +60,7 @@ func (k *Kernel) stopTimer(id microkernel.TimerID) {
 		return
 	}
 	delete(k.timers, id)
-	if t.wall.Stop() {
+	if t.stop() {
 		k.work.Done()
 	}
 }

@@ -29,6 +29,9 @@ type Config struct {
 	Tracer    trace.Tracer
 	Metrics   prometheus.Registerer
 
+	// After calls f in a goroutine of its own after d, unless stop came first, which then
+	// returns true; optional: nil is time.AfterFunc.
+	After        func(d time.Duration, f func()) (stop func() bool)
 	Monitor      Monitor  // optional: nil judges every plan inconclusive
 	Pager        Pager    // optional: nil logs pages only
 	Scaler       Scaler   // optional: nil refuses to scale
@@ -113,6 +116,9 @@ func prepare(cfg Config) (*Kernel, error) {
 	}
 	if cfg.Sampling == 0 {
 		cfg.Sampling = 1
+	}
+	if cfg.After == nil {
+		cfg.After = func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
 	}
 	k := &Kernel{
 		cfg:     cfg,
