@@ -98,7 +98,9 @@ func (j *judgement) statics() {
 	}
 }
 
-// moved reports whether the program was made against another epoch than the present.
+// moved reports whether the program was made, or judged before, against another epoch
+// than the present.
 func (j *judgement) moved() bool {
-	return j.plan.Written.Epoch != "" && j.plan.Written.Epoch != j.view.Epoch
+	made, judged := j.plan.Written.Epoch, j.plan.Verdict.Epoch
+	return made != "" && made != j.view.Epoch || judged != "" && judged != j.view.Epoch
 }

@@ -152,12 +152,13 @@ func (j *judgement) agentBudget() {
 	}
 }
 
-// fleetBudget bounds what all principals together act on.
+// fleetBudget bounds what all principals together act on. One plan alone is bounded by
+// its restart set and blast radius.
 func (j *judgement) fleetBudget() {
 	p := &j.state.policy
 	most := max(p.FleetServices10m, int(math.Ceil(p.FleetShare10m*float64(j.view.GraphSize))))
-	all, _, _ := j.distinct(shortWindow, func(a act) bool { return a.acted })
-	if all > most {
+	all, had, _ := j.distinct(shortWindow, func(a act) bool { return a.acted })
+	if had > 0 && all > most {
 		j.reject(isa.CodeAggregateBudget, "", fmt.Sprintf("%d services would be acted on in 10 minutes, %d are allowed",
 			all, most), "ask again later")
 	}

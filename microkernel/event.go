@@ -59,6 +59,15 @@ type Submitted struct {
 	View    View
 }
 
+// Unread says: a principal handed in what is no program. It is recorded and counted
+// against the principal's rate, and changes nothing else.
+type Unread struct {
+	Stamp
+	By     Principal
+	Digest string // SHA-256 of what came, hex
+	Faults []isa.Fault
+}
+
 // Approved says: another principal allows a held plan. View is taken anew.
 type Approved struct {
 	Stamp

@@ -51,6 +51,7 @@ func examine(s *State, p *plan, scope scope) *judgement {
 		return j
 	}
 	j.touch()
+	j.scope()
 	j.evidence()
 	j.members()
 	j.capabilities()
@@ -59,6 +60,7 @@ func examine(s *State, p *plan, scope scope) *judgement {
 	j.quorum()
 	j.slow()
 	if scope == budgeted {
+		j.incident()
 		j.budgets()
 	}
 	return j

@@ -14,6 +14,7 @@ import (
 // graph the view is the union with it, and every restart needs its drain anyway.
 func (j *judgement) evidence() {
 	p := &j.state.policy
+	j.age()
 	if j.view.Declared {
 		return
 	}
@@ -25,6 +26,46 @@ func (j *judgement) evidence() {
 		j.reject(isa.CodeInsufficientEvidence, "", fmt.Sprintf("%.2f%% of requests are seen, %.2f%% are needed",
 			100*j.view.Sampling, 100*p.LeastSampling), "raise sampling, feed access logs, or declare upstreams")
 	}
+}
+
+// age holds a plan that acts on what nobody declares anything of, and what has not been
+// watched for long: a batch at night or a queue may depend on it unseen.
+func (j *judgement) age() {
+	least := j.state.policy.EvidenceAge
+	for i := range j.view.Services {
+		s := &j.view.Services[i]
+		if _, acted := slices.BinarySearch(j.touched, s.Name); acted && !s.Declares && s.Known < least {
+			j.add(Hold, fault(isa.CodeInsufficientEvidence, "", fmt.Sprintf("%s declares no dependency and is known for %v, %v are needed",
+				s.Name, s.Known.Round(time.Second), least), "declare its callers and upstreams, or let another principal approve"))
+			return
+		}
+	}
+}
+
+// scope refuses what a principal may not act on.
+func (j *judgement) scope() {
+	for _, scope := range j.state.policy.Scopes {
+		if scope.Principal != j.plan.Proposer.Name {
+			continue
+		}
+		for _, s := range j.touched {
+			ns := s.Namespace()
+			if slices.Contains(scope.Deny, ns) || len(scope.Allow) > 0 && !slices.Contains(scope.Allow, ns) {
+				j.reject(isa.CodeAuthz, "steps", scope.Principal+" may not act on namespace "+ns, "ask whoever may")
+				return
+			}
+		}
+	}
+}
+
+// incident refuses an agent's restart of what is none of a symptom's group, while a
+// service above it is broken: there is no error budget left for that.
+func (j *judgement) incident() {
+	if len(j.view.Incident) == 0 || len(j.view.Group) > 0 || len(j.restarts) == 0 || j.plan.Proposer.Role != Proposer {
+		return
+	}
+	j.reject(isa.CodeBudget, "steps", "the objective of "+names(j.view.Incident)+" is broken, and this is none of its group",
+		"restart what the symptom comes from, or wait until it is over")
 }
 
 // members refuses a program that restarts a part of its restart set only.

@@ -125,10 +125,18 @@ func (t *turn) expired(p *plan) {
 	if p.Phase != Queued {
 		return
 	}
-	if p.holding {
+	if p.holding || !t.overlapped(p) {
 		t.refuse(p, fault(isa.CodeExpired, "", "the plan was not begun within "+t.policy.PlanTTL.String(), "propose it again"))
 		return
 	}
 	t.refuse(p, fault(isa.CodeConflict, "", "plans that overlap did not end within "+t.policy.PlanTTL.String(),
 		"propose it again when they have ended"))
+}
+
+// overlapped reports whether another plan, running or proposed earlier, wants or has a
+// lock of p.
+func (t *turn) overlapped(p *plan) bool {
+	return slices.ContainsFunc(t.plans, func(q *plan) bool {
+		return q.ID != p.ID && (q.holding || q.sequence < p.sequence) && !disjoint(q.locks, p.locks)
+	})
 }

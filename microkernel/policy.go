@@ -53,6 +53,15 @@ type Policy struct {
 	ProtectedNamespaces []string
 	ProtectedServices   []mesh.Service
 	Self                []mesh.Service // the control plane's own parts
+	EvidenceAge         time.Duration  // what declares nothing must be known for as long, else hold; 0 = off
+	Scopes              []Scope        // what some principals are confined to; the others may act everywhere
+}
+
+// Scope confines a principal to namespaces. Deny wins over Allow.
+type Scope struct {
+	Principal string
+	Allow     []string // empty = every namespace that is not denied
+	Deny      []string
 }
 
 // DefaultPolicy returns the documented defaults, for plain Envoy in mode Enforce.

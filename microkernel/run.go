@@ -326,6 +326,7 @@ func (t *turn) stepDeadline(p *plan, i int) {
 func (t *turn) fail(p *plan, i int, code isa.Code, why string) {
 	s := &p.steps[i]
 	s.State = StepFailed
+	s.foreign = code == isa.CodeForeignOwner
 	s.Ended = t.now
 	s.Waiting = why
 	t.stop(stepTimer(p.ID, s.Step.ID, timerDeadline))

@@ -63,6 +63,7 @@ type step struct {
 	undoing  bool // its inverse is out
 	attempts int  // of the inverse that failed
 	gaveUp   bool // the inverse failed for good
+	foreign  bool // its object has another owner: nothing was done, and nothing is undone
 }
 
 // timer is a timer that was set and has neither fired nor been stopped.

@@ -33,6 +33,8 @@ func (t *turn) handle(ev Event) {
 	switch ev := ev.(type) {
 	case Submitted:
 		t.submitted(ev)
+	case Unread:
+		t.unread(ev)
 	case Approved:
 		t.approved(ev)
 	case Aborted:

@@ -21,6 +21,24 @@ func (t *turn) submitted(ev Submitted) {
 	t.judge(p, ev.View)
 }
 
+// unread answers what could not be read: as a refusal, until it is too much of it.
+func (t *turn) unread(ev Unread) {
+	v := Verdict{Outcome: Reject, Faults: ev.Faults}
+	if len(ev.Faults) > 0 {
+		v.Code = ev.Faults[0].Code
+	}
+	if wait := t.meter(ev.By.Name); wait > 0 {
+		v = tooOften(ev.By.Name, t.policy.PlansPerSecond, wait)
+	}
+	t.emit(Answer{Verdict: v})
+}
+
+func tooOften(name string, rate float64, wait time.Duration) Verdict {
+	v := refusal(Throttle, fault(isa.CodeRate, "", fmt.Sprintf("more than %g plans a second of %s", rate, name), "ask again later"))
+	v.RetryAfter = wait
+	return v
+}
+
 // door answers what needs no look at the program, and is not kept as a plan.
 func (t *turn) door(ev Submitted) (Verdict, bool) {
 	switch ev.By.Role {
@@ -30,10 +48,7 @@ func (t *turn) door(ev Submitted) (Verdict, bool) {
 			"use a token of a proposer")), true
 	}
 	if wait := t.meter(ev.By.Name); wait > 0 {
-		v := refusal(Throttle, fault(isa.CodeRate, "", fmt.Sprintf("more than %g plans a second of %s",
-			t.policy.PlansPerSecond, ev.By.Name), "ask again later"))
-		v.RetryAfter = wait
-		return v, true
+		return tooOften(ev.By.Name, t.policy.PlansPerSecond, wait), true
 	}
 	if old := t.find(PlanID(ev.Program.ID)); old != nil && !t.forgetThrottled(old) {
 		return replay(old, ev), true

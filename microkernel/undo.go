@@ -125,7 +125,7 @@ func (p *plan) begun() []int {
 // must take away.
 func (s *step) stands() bool {
 	_, scale := s.Step.Action.(isa.Scale)
-	return s.inForce && (s.Acked != 0 || !planted("undo-skips-unacked")) || scale && s.State != StepWaiting && s.State != StepUndone
+	return s.inForce && (s.Acked != 0 || !planted("undo-skips-unacked")) || scale && !s.foreign && s.State != StepWaiting && s.State != StepUndone
 }
 
 // restarting reports whether a restart within the drain of step i is under way.

@@ -24,6 +24,7 @@ type View struct {
 	Declared    bool           // a declared graph exists
 	Sampling    float64        // least share of requests seen, 0..1; 1 = all (mesh metrics, access logs)
 	Cut         []CallEdge     // the cheapest cut, when the restart set is above the limit
+	Incident    []mesh.Service // services of the blast radius whose objective is broken now
 }
 
 // ServiceView is what the kernel knows of one service while it judges.
@@ -41,6 +42,8 @@ type ServiceView struct {
 	Utilisation    float64       // share of capacity in use, 0..1; 0 = unknown
 	Symptom        bool          // its objective is broken now
 	Takes          bool          // it takes inbound traffic at all
+	Declares       bool          // its dependencies, or it as one, are declared
+	Known          time.Duration // since when there is evidence of its calls, 0 = none
 }
 
 // CallEdge is caller -> callee.

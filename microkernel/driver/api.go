@@ -2,8 +2,10 @@ package driver
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +36,29 @@ func (k *Kernel) Submit(
 		return microkernel.Verdict{}, microkernel.Record{}, err
 	}
 	return judged(&out, submitted)
+}
+
+// maxUnread bounds the faults that are journalled of what could not be read.
+const maxUnread = 16
+
+// Refuse records that by handed in what is no program, and returns the verdict on that:
+// the faults, or that it was too often. Errors are those of Submit.
+func (k *Kernel) Refuse(
+	ctx context.Context, by microkernel.Principal, source []byte, faults []isa.Fault,
+) (microkernel.Verdict, error) {
+	kept := slices.Clone(faults[:min(len(faults), maxUnread)])
+	for i := range kept {
+		kept[i].Path, kept[i].Reason, kept[i].Remedy = text(kept[i].Path), text(kept[i].Reason), text(kept[i].Remedy)
+	}
+	digest := fmt.Sprintf("%x", sha256.Sum256(source))
+	out, err := k.ask(ctx, func(at microkernel.Stamp) microkernel.Event {
+		return microkernel.Unread{Stamp: at, By: by, Digest: digest, Faults: kept}
+	})
+	if err != nil {
+		return microkernel.Verdict{}, err
+	}
+	verdict, _ := out.answer("")
+	return verdict, nil
 }
 
 // Evaluate is Submit without consequences: the verdict that p would get now, and its

@@ -111,11 +111,15 @@ func (k *Kernel) take(r request) outcome {
 // flood reports whether ev was refused for its proposer's rate alone: such refusals are
 // counted, not journalled, so that a flood cannot grow the journal.
 func flood(ev microkernel.Event, out *outcome) bool {
-	submitted, ok := ev.(microkernel.Submitted)
-	if !ok {
+	plan := microkernel.PlanID("")
+	switch ev := ev.(type) {
+	case microkernel.Submitted:
+		plan = microkernel.PlanID(ev.Program.ID)
+	case microkernel.Unread:
+	default:
 		return false
 	}
-	verdict, answered := out.answer(microkernel.PlanID(submitted.Program.ID))
+	verdict, answered := out.answer(plan)
 	return answered && verdict.Outcome == microkernel.Throttle && verdict.Code == isa.CodeRate
 }
 
@@ -181,7 +185,7 @@ func (k *Kernel) commitFull(ev microkernel.Event, human bool, full *journal.Full
 		defer k.abortAll(full.Error())
 	}
 	switch ev.(type) {
-	case microkernel.Submitted, microkernel.Approved, microkernel.Resumed:
+	case microkernel.Submitted, microkernel.Unread, microkernel.Approved, microkernel.Resumed:
 		return &Refused{Code: isa.CodeFrozen, Reason: full.Error()}
 	}
 	if _, err := k.journal.AppendReserved(ev); err != nil {

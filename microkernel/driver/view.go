@@ -38,6 +38,7 @@ func (v *views) of(program isa.Program) microkernel.View {
 		Declared:    declares(world),
 		Sampling:    v.cfg.Sampling,
 	}
+	view.Incident = incident(symptoms, view.BlastRadius)
 	for _, service := range touched {
 		if state := world.Find(service); state != nil {
 			view.Services = append(view.Services, v.service(service, state, world, snapshot, symptoms))
@@ -113,6 +114,17 @@ func groupOf(s *topology.Snapshot, symptoms []topology.Symptom, touched []mesh.S
 	return sorted(members)
 }
 
+// incident returns the services of the radius that are symptoms now.
+func incident(symptoms []topology.Symptom, radius []mesh.Service) []mesh.Service {
+	var broken []mesh.Service
+	for _, symptom := range symptoms {
+		if slices.Contains(radius, symptom.Service) {
+			broken = append(broken, symptom.Service)
+		}
+	}
+	return sorted(broken)
+}
+
 // declares reports whether any dependency is declared.
 func declares(w *mesh.World) bool {
 	return slices.ContainsFunc(w.Services, func(s mesh.ServiceState) bool { return len(s.Upstreams) > 0 })
@@ -141,6 +153,10 @@ func (v *views) service(
 		Utilisation:    load.Utilisation,
 		Symptom:        slices.ContainsFunc(symptoms, func(s topology.Symptom) bool { return s.Service == name }),
 		Takes:          len(callers) > 0 || load.Rate > 0,
+		Declares:       len(state.Upstreams) > 0 || inbound.declared,
+	}
+	if v.cfg.Policy.EvidenceAge > 0 && !view.Declares { // else nobody asks, and it is not cheap
+		view.Known = known(name, s)
 	}
 	if len(view.Component) == 0 {
 		view.Component = []mesh.Service{name}
@@ -148,10 +164,22 @@ func (v *views) service(
 	return view
 }
 
+// known returns since when there is evidence of calls to or by service, 0 if there is none.
+func known(service mesh.Service, s *topology.Snapshot) time.Duration {
+	oldest := time.Duration(0)
+	for _, e := range s.Edges() {
+		if (e.Caller == service || e.Callee == service) && !e.First.IsZero() {
+			oldest = max(oldest, s.At().Sub(e.First))
+		}
+	}
+	return oldest
+}
+
 // inbound is what the mesh's configuration says of a service's callers.
 type inbound struct {
 	callers  []mesh.Service
 	deadline time.Duration // least timeout of a request, 0 = unbounded
+	declared bool          // some service declares it as an upstream
 }
 
 // inboundOf collects the callers of service that are declared, and the gateways that
@@ -161,6 +189,7 @@ func inboundOf(service mesh.Service, w *mesh.World) inbound {
 	for i := range w.Services {
 		for _, u := range w.Services[i].Upstreams {
 			if u.Service == service {
+				in.declared = true
 				in.callers = append(in.callers, w.Services[i].Name)
 				in.bound(u.Timeout)
 			}

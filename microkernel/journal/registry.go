@@ -32,6 +32,7 @@ func eventTypes() []named {
 		{"Probed", reflect.TypeFor[microkernel.Probed]()},
 		{"Paused", reflect.TypeFor[microkernel.Paused]()},
 		{"Resumed", reflect.TypeFor[microkernel.Resumed]()},
+		{"Unread", reflect.TypeFor[microkernel.Unread]()},
 	}
 }
 
