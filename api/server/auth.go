@@ -1,11 +1,14 @@
 package server
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,6 +16,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/sluicemesh/sluice/api/sluice/v1/sluicev1connect"
+	"github.com/sluicemesh/sluice/isa"
 	"github.com/sluicemesh/sluice/microkernel"
 )
 
@@ -195,8 +199,45 @@ func (g *gate) front(next http.Handler) http.Handler {
 			_ = refuse.Write(w, r, err)
 			return
 		}
+		if err := bound(r); err != nil && refuse.IsSupported(r) {
+			_ = refuse.Write(w, r, err)
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// bound reads the body of a unary JSON request, and refuses one that is too large by the
+// documented code, also when it is compressed. Other protocols have their own bounds.
+func bound(r *http.Request) error {
+	if r.ContentLength > MaxMessage {
+		return tooLarge()
+	}
+	if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
+		return nil
+	}
+	body, err := io.ReadAll(r.Body) // no more than MaxMessage bytes: see New
+	if over := (*http.MaxBytesError)(nil); errors.As(err, &over) || err == nil && r.Header.Get("Content-Encoding") == "gzip" && bomb(body) {
+		return tooLarge()
+	}
+	r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), r.Body))
+	return nil
+}
+
+// bomb reports whether data grows over the limit when it is decompressed; it keeps none
+// of it.
+func bomb(data []byte) bool {
+	zip, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		return false // refused by whoever wants to read it
+	}
+	n, _ := io.Copy(io.Discard, io.LimitReader(zip, MaxMessage+1)) // as far as it goes
+	return n > MaxMessage
+}
+
+func tooLarge() error {
+	return connect.NewError(connect.CodeResourceExhausted,
+		fmt.Errorf("%s: a request may have %d bytes", isa.CodeTooLarge, MaxMessage))
 }
 
 // viewers lets everybody with a token read next.

@@ -49,7 +49,7 @@ func (s *service) CheckPlan(
 }
 
 // ProposePlan implements the method of the same name. What cannot be decoded is
-// answered with verdict reject and the faults, like every other refusal.
+// answered with verdict reject and the faults, like every other refusal, and journalled.
 func (s *service) ProposePlan(
 	ctx context.Context, request *connect.Request[sluicev1.ProposePlanRequest],
 ) (*connect.Response[sluicev1.ProposePlanResponse], error) {
@@ -58,9 +58,16 @@ func (s *service) ProposePlan(
 		return nil, err
 	}
 	if len(faults) > 0 {
+		verdict, err := s.config.Kernel.Refuse(ctx, principal(ctx), request.Msg.GetProgram().GetSource(), faults)
+		if err != nil {
+			return nil, kernelError(err)
+		}
+		if verdict.Outcome != microkernel.Throttle {
+			verdict.Faults = faults
+		}
 		return connect.NewResponse(&sluicev1.ProposePlanResponse{
-			Verdict: string(microkernel.Reject), Code: string(faults[0].Code),
-			Phase: string(microkernel.Refused), Faults: faultsOut(faults),
+			Verdict: string(verdict.Outcome), Code: string(verdict.Code), Phase: string(microkernel.Refused),
+			RetryAfter: durationOut(verdict), Faults: faultsOut(verdict.Faults),
 		}), nil
 	}
 	verdict, record, err := s.config.Kernel.Submit(ctx, principal(ctx), program)

@@ -24,6 +24,8 @@ type Kernel interface {
 type Proposals interface {
 	// Submit hands a program in for execution and returns the verdict and the record.
 	Submit(ctx context.Context, by microkernel.Principal, p isa.Program) (microkernel.Verdict, microkernel.Record, error)
+	// Refuse records that by handed in what cannot be read, and returns the verdict.
+	Refuse(ctx context.Context, by microkernel.Principal, source []byte, faults []isa.Fault) (microkernel.Verdict, error)
 	// Evaluate judges a program without journalling or running it, and returns the
 	// verdict and the expanded program.
 	Evaluate(by microkernel.Principal, p isa.Program) (microkernel.Verdict, isa.Program, error)

@@ -207,6 +207,13 @@ func (p *Plane) overlays() []mesh.Overlay {
 	return out
 }
 
+// Refuse implements server.Proposals.
+func (p *Plane) Refuse(
+	_ context.Context, _ microkernel.Principal, _ []byte, faults []isa.Fault,
+) (microkernel.Verdict, error) {
+	return microkernel.Verdict{Outcome: microkernel.Reject, Code: faults[0].Code, Faults: faults}, nil
+}
+
 // Approve implements server.Control.
 func (p *Plane) Approve(
 	_ context.Context, by microkernel.Principal, id microkernel.PlanID,
