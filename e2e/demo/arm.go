@@ -146,6 +146,11 @@ func (d *demo) measure(ctx context.Context, a *arm, faults fault.Dir) error {
 		a.recovered = &at
 	}
 	d.say("arm %s: %+v, recovered: %s", a.name, a.counts(), orNo(a.recovered))
+	for i, failure := range load.Failures(a.log.Records, a.timeline) {
+		if i < 6 {
+			d.say("arm %s: failed %s", a.name, failure)
+		}
+	}
 	return nil
 }
 

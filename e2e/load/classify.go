@@ -1,6 +1,8 @@
 package load
 
 import (
+	"cmp"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -85,6 +87,43 @@ func (t Timeline) Class(r Record) Class {
 		return FailedFault
 	}
 	return FailedRecovery
+}
+
+// Failure is a kind of failed request and how often it came.
+type Failure struct {
+	Count     int
+	Class     Class
+	Operation string
+	Status    int
+	FailedAt  string
+	Fault     string
+	Err       string
+}
+
+// Failures groups the failed records, most frequent first.
+func Failures(records []Record, t Timeline) []Failure {
+	count := map[Failure]int{}
+	for _, r := range records {
+		class := t.Class(r)
+		if class != OK {
+			count[Failure{Class: class, Operation: r.Operation, Status: r.Status, FailedAt: r.FailedAt, Fault: r.Fault, Err: r.Err}]++
+		}
+	}
+	list := make([]Failure, 0, len(count))
+	for kind, n := range count {
+		kind.Count = n
+		list = append(list, kind)
+	}
+	slices.SortFunc(list, func(a, b Failure) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.String(), b.String()))
+	})
+	return list
+}
+
+// String says it in a line.
+func (f Failure) String() string {
+	class := [...]string{"ok", "fault", "recovery", "unfinished"}[f.Class]
+	return fmt.Sprintf("%d %s: %s status %d at %q mark %q %s", f.Count, class, f.Operation, f.Status, f.FailedAt, f.Fault, f.Err)
 }
 
 // Between returns the records intended in [from, to).

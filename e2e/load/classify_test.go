@@ -69,6 +69,16 @@ func TestCountsSumToSent(t *testing.T) {
 	}
 }
 
+func TestFailuresAreGrouped(t *testing.T) {
+	records := []Record{{Ended: 1, Status: 200}, {Ended: 3000 * ms, Status: 503, FailedAt: "t/cart"},
+		{Ended: 1500 * ms, Status: 500, Fault: "f"}, {Ended: 1600 * ms, Status: 500, Fault: "f"}}
+	got := Failures(records, plan)
+	if len(got) != 2 || got[0].Count != 2 || got[0].Class != FailedFault || got[1].FailedAt != "t/cart" ||
+		got[1].Class != FailedRecovery {
+		t.Errorf("failures are %v", got)
+	}
+}
+
 func TestPercentile(t *testing.T) {
 	var records []Record
 	for i := 100; i >= 1; i-- {

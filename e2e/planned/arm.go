@@ -87,6 +87,11 @@ func (p *planned) measure(ctx context.Context, a *arm, r *rig.Rig, repeat []rest
 	}
 	a.log = generator.Wait()
 	p.say("run %d, arm %s: %+v", a.run, a.name, a.counts(a.log.Records))
+	for i, failure := range load.Failures(a.log.Records, load.Timeline{Injected: load.Never}) {
+		if i < 6 {
+			p.say("run %d, arm %s: failed %s", a.run, a.name, failure)
+		}
+	}
 	return err
 }
 
