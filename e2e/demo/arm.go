@@ -216,7 +216,9 @@ func (d *demo) breakAndMend(ctx context.Context, a *arm, g *load.Generator, faul
 	return wait(ctx, g, a.timeline.Injected+horizon)
 }
 
-// warm waits until the healthy application has kept its objective for ten seconds.
+// warm waits until the healthy application has kept its objective for ten seconds. On a
+// machine that cannot carry the load, what Sluice does says nothing: its arm, the first
+// one, ends there with the remedy.
 func (d *demo) warm(ctx context.Context, a *arm, g *load.Generator) error {
 	if err := wait(ctx, g, warmUp); err != nil {
 		return err
@@ -232,6 +234,9 @@ func (d *demo) warm(ctx context.Context, a *arm, g *load.Generator) error {
 	}
 	d.say("arm %s: the healthy application misses its objective (%s, %g errors): is the machine busy?",
 		a.name, a.objective.P99, a.objective.Errors)
+	if a.name == armSluice {
+		return fmt.Errorf("this machine cannot carry %g requests a second now: stop other work, or try RPS=%.0f", d.rps, d.rps/2)
+	}
 	return nil
 }
 
