@@ -54,7 +54,8 @@ type arm struct {
 	streams   map[string]load.Sessions
 	recovered *time.Duration // since the fault; nil = not
 	notice    *time.Duration // since the fault
-	plan      *sluicev1.Plan // the last one admitted, nil = none
+	explain   func()         // sluice: sets plan and group once it is known when all was well
+	plan      *sluicev1.Plan // that healed the application, nil = none
 	group     *sluicev1.GetGroupResponse
 	restarts  []restart // naive: what was done
 }
@@ -144,6 +145,9 @@ func (d *demo) measure(ctx context.Context, a *arm, faults fault.Dir) error {
 	}
 	if at, ok := load.Recovered(a.log.Records, a.objective, a.timeline.Injected, last+1, keepsFor); ok {
 		a.recovered = &at
+	}
+	if a.explain != nil {
+		a.explain()
 	}
 	d.say("arm %s: %+v, recovered: %s", a.name, a.counts(), orNo(a.recovered))
 	for i, failure := range load.Failures(a.log.Records, a.timeline) {

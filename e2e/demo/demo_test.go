@@ -142,7 +142,8 @@ func TestHarmLabels(t *testing.T) {
 	}
 }
 
-// The first effect of any plan begins the recovery; the last plan is the one shown.
+// The first effect of any plan begins the recovery; the last plan that can have healed
+// the application is the one shown.
 func TestWatcherConcludes(t *testing.T) {
 	first, last := testPlan(), testPlan()
 	last.Id = "p-2"
@@ -157,12 +158,19 @@ func TestWatcherConcludes(t *testing.T) {
 		order: []string{"h/other", "h/front"},
 		groups: map[string]*sluicev1.GetGroupResponse{
 			"h/other": {Symptom: "h/other"}, "h/front": {Symptom: "h/front", RestartSet: []string{"h/profile", "h/cache"}}}}
+	a.recovered = nil
 	w.conclude()
+	w.explain()
 	if a.timeline.Acted != 22500*time.Millisecond || a.timeline.Confirmed != 22600*time.Millisecond {
 		t.Errorf("timeline is %+v", a.timeline)
 	}
 	if a.plan.GetId() != "p-2" || a.group.GetSymptom() != "h/front" || *a.notice != second {
 		t.Errorf("plan %s, group of %s, noticed after %s", a.plan.GetId(), a.group.GetSymptom(), *a.notice)
+	}
+	recovered := 5 * second
+	a.recovered, a.plan = &recovered, nil
+	if w.explain(); a.plan.GetId() != "p-1" {
+		t.Errorf("plan %s is reported, but the application was well before it began", a.plan.GetId())
 	}
 	if w.final() != true {
 		t.Error("two committed plans are not final")

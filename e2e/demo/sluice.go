@@ -27,6 +27,7 @@ func (d *demo) mendBySluice(ctx context.Context, a *arm, g *load.Generator) erro
 		}
 	}
 	w.conclude()
+	a.explain = w.explain
 	return nil
 }
 
@@ -109,7 +110,7 @@ func (w *watcher) final() bool {
 }
 
 // conclude turns what was seen into the arm's timeline: the first effect of any plan,
-// and when that plan's first step was confirmed. The plan reported is the last one.
+// and when that plan's first step was confirmed.
 func (w *watcher) conclude() {
 	a := w.arm
 	if w.noticed != nil {
@@ -117,7 +118,6 @@ func (w *watcher) conclude() {
 		a.notice = &notice
 	}
 	for _, plan := range w.plans {
-		a.plan = plan
 		first, confirmed := rig.Effects(plan)
 		if first == nil || first.Sub(w.start) >= a.timeline.Acted {
 			continue
@@ -125,6 +125,19 @@ func (w *watcher) conclude() {
 		a.timeline.Acted, a.timeline.Confirmed = first.Sub(w.start), load.Never
 		if confirmed != nil {
 			a.timeline.Confirmed = confirmed.Sub(w.start)
+		}
+	}
+}
+
+// explain chooses the plan to report: the last one that had an effect before the
+// application was well, since what came later did not heal it; else the last one.
+func (w *watcher) explain() {
+	a := w.arm
+	for _, plan := range w.plans {
+		first, _ := rig.Effects(plan)
+		late := a.recovered != nil && (first == nil || first.Sub(w.start) > a.timeline.Injected+*a.recovered)
+		if a.plan == nil || !late {
+			a.plan = plan
 		}
 	}
 	a.group = w.groupOf(a.plan)
