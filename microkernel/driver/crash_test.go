@@ -315,6 +315,30 @@ func TestAFullDiskRefusesNewPlansAndUndoesWhatRuns(t *testing.T) {
 	}
 }
 
+func TestAFullDiskKeepsItsReserveForWhatRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh()
+		j := &failing{Memory: &journal.Memory{}, at: 1 << 30, err: &journal.FullError{Err: syscall.ENOSPC}, reserved: true}
+		k := start(t, configOf(m, j))
+		led(t, k)
+		held := restartCart("held")
+		drain := held.Steps[0].Action.(isa.Drain)
+		drain.Lease = 10 * time.Minute // needs approval
+		held.Steps[0].Action = drain
+		if verdict, _, err := k.Submit(t.Context(), agent, held); err != nil || verdict.Outcome != microkernel.Hold {
+			t.Fatalf("verdict %v: %v", verdict, err)
+		}
+		submit(t, k, restartCart("cart-1"))
+		j.at = 0
+		if r := ended(t, k, "cart-1"); r.Phase == microkernel.Committed {
+			t.Errorf("the running plan is %s", r.Phase)
+		}
+		if r, _ := k.Record("held"); r.Phase != microkernel.Held {
+			t.Errorf("the held plan is %s: %s", r.Phase, r.Reason)
+		}
+	})
+}
+
 func TestADamagedJournalOnlyTakesOverlaysAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMesh()

@@ -218,14 +218,21 @@ func (k *Kernel) frozen() error {
 	return &Refused{Code: isa.CodeFrozen, Reason: *k.halted.Load()}
 }
 
-// abortAll aborts every plan that is open now, after the event under way.
+// abortAll aborts every plan that has begun or will by itself, after the event under way:
+// first those with something to undo, so that the reserve is left for them. Held plans
+// stay: nobody can approve them now.
 func (k *Kernel) abortAll(reason string) {
-	var open []microkernel.PlanID
+	var open, waiting []microkernel.PlanID
 	for _, r := range k.snapshot().Records() {
-		if !r.Phase.Final() {
+		switch {
+		case r.Phase.Final() || r.Phase == microkernel.Held:
+		case r.Phase == microkernel.Queued:
+			waiting = append(waiting, r.ID)
+		default:
 			open = append(open, r.ID)
 		}
 	}
+	open = append(open, waiting...)
 	k.spawn(func() {
 		for _, id := range open {
 			k.send(k.ctx, request{event: func(at microkernel.Stamp) microkernel.Event {
