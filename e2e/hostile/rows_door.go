@@ -86,7 +86,7 @@ func conflicting(t *trial) (result, error) {
 		return result{got: a.got()}, fmt.Errorf("the first is not held")
 	}
 	p.pass(time.Duration(t.IntN(600)) * time.Second)
-	a := answer{}
+	var a answer
 	if t.IntN(2) == 0 {
 		a = p.propose(agent, t.spelled("plan "+id+"\nr1 = restart "+pick(t, "shop/leaf", "shop/glacial", "shop/slow deadline 19s")))
 	} else {

@@ -128,18 +128,18 @@ func widened(t *trial) (result, error) {
 	if err := p.start(); err != nil {
 		return result{}, err
 	}
-	id, source := t.plan("r1 = restart shop/store#store-0 with none")
+	_, source := t.plan("r1 = restart shop/store#store-0 with none")
 	if a := p.propose(agent, source); a.got() != "REJECT:drain-required" {
 		return result{got: a.got(), code: a.Code}, nil
 	}
 	p.pass(time.Second)
-	id, source = t.plan("r1 = restart shop/store")
+	_, source = t.plan("r1 = restart shop/store")
 	if a := p.propose(agent, source); a.got() != "REJECT:order" { // its sticky callers are missing
 		return result{got: a.got(), code: a.Code}, nil
 	}
 	changed := p.changed()
 	p.pass(time.Second)
-	id, source = t.plan("r1 = restart [%s]", strings.Join(names, ","))
+	id, source := t.plan("r1 = restart [%s]", strings.Join(names, ","))
 	r, err := t.finish(p, id, p.propose(agent, source))
 	if r.got == "ADMIT" && err == nil {
 		r.got = "WIDEN"

@@ -50,7 +50,7 @@ func parts() ([]part, error) {
 		{name: "envoy smoke", quick: true, args: slices.Concat(serial, []string{"-run=TestLive/a_single", "./xds/server"})},
 		{name: "pure, race", whole: true, args: slices.Concat(race, pure)},
 		{name: "adapters", whole: true, args: slices.Concat(plain, adapters)},
-		{name: "simulation", whole: true, args: []string{"make", "--no-print-directory", "sim", "SEEDS=300", "OUT=/dev/null"}},
+		{name: "simulation", whole: true, args: []string{"make", "--no-print-directory", "sim", "SEEDS=1000", "OUT=/dev/null"}},
 		{name: "envoy", whole: true, args: slices.Concat(serial, envoys)},
 		{name: "page", whole: true, args: slices.Concat(serial, page)},
 		{name: "system", whole: true, args: slices.Concat(serial, system)},
