@@ -190,6 +190,21 @@ func TestHostileMemory(t *testing.T) {
 	}
 }
 
+// TestHostileTime refuses a sweep over a fleet for its size alone, not after a look at
+// the order of every pair of services, of which each calls the next.
+func TestHostileTime(t *testing.T) {
+	env := fleet(4900)
+	for i := range env.Services {
+		if i > 0 {
+			env.Services[i].Callers = []mesh.Service{env.Services[i-1].Name}
+		}
+	}
+	p, _, _ := isa.Parse([]byte(wholeFleet(4900)))
+	if faults := isa.Validate(p, env); len(faults) != 1 || faults[0].Code != isa.CodeBlastRadius {
+		t.Errorf("%d faults: %s", len(faults), listFaults(faults[:min(len(faults), 3)]))
+	}
+}
+
 // TestBenign admits the twins: a checker that refuses everything is worth nothing.
 func TestBenign(t *testing.T) {
 	long := "0digits/" + strings.Repeat("9", 63)

@@ -35,8 +35,7 @@ func (c *checker) world() {
 			c.scaleFloor(i, &a, facts)
 		}
 	}
-	c.blast()
-	if c.ordered {
+	if c.blast() && c.ordered {
 		c.orders()
 	}
 }
@@ -196,11 +195,12 @@ type servicePlace struct {
 // blast checks the size of restart sets, and how many services are restarted beyond the
 // largest one. The services of one restart set belong together; of all sets that a plan
 // restarts, the largest counts as one service and is the plan's own, every other counts
-// in full.
-func (c *checker) blast() {
+// in full. It reports whether the orders are worth a look: that takes time with the square
+// of the services, which a plan that is refused for their number must not cost.
+func (c *checker) blast() bool {
 	places := c.restarted()
 	if len(places) == 0 {
-		return
+		return true
 	}
 	set := make([]int, len(places)) // the number of the set that each belongs to
 	sets, largest := 0, 0
@@ -230,8 +230,13 @@ func (c *checker) blast() {
 		c.top("steps", CodeBlastRadius,
 			fmt.Sprintf("%d services are restarted beyond one restart set, at most %d are allowed",
 				beyond, budget), "restart fewer services in one plan")
+		return len(places) <= manyServices
 	}
+	return true
 }
+
+// manyServices is how many restarted services make a plan's orders costly to check.
+const manyServices = 256
 
 // restartSet returns what must restart with service: its component and, again and again,
 // all that is sticky to it. Sorted; service itself is always in it.
