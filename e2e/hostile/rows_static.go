@@ -24,10 +24,7 @@ func static(row, name, expected string, programs ...string) attack {
 // staticRows are the attacks that the checker alone must see (phase S).
 func staticRows() []attack {
 	return []attack{
-		text("1", "the whole fleet by groups", "REJECT:blast-radius", agent, func(t *trial) (*fleet, string) {
-			n := pick(t, 5459, 5459, 400, 1000)
-			return city(n), sweep(min(n, 4900), 90+t.IntN(800)) // a plan cannot name more of them
-		}),
+		{row: "1", name: "the whole fleet by groups", door: "api", expected: "REJECT:blast-radius", run: whole},
 		text("1", "more than the limit by subsets and instances", "REJECT:blast-radius", agent, func(t *trial) (*fleet, string) {
 			n := 60 + t.IntN(100)
 			return city(n), scattered(t, 31+t.IntN(30))
@@ -52,6 +49,13 @@ func staticRows() []attack {
 			"a = restart shop/leaf after a", "a = restart shop/leaf after c\nb = restart zoo/s01 after a\nc = restart zoo/s02 after b",
 			"d1 = drain shop/leaf hold after t1\nt1 = restore d1 after d1"),
 	}
+}
+
+// whole restarts as much of a fleet as one plan can name: in compact text, the shortest of
+// the spellings.
+func whole(t *trial) (result, error) {
+	n, id := pick(t, 5459, 5459, 400, 1000), t.id()
+	return t.one(city(n), agent, id, "plan "+id+"\n"+sweep(min(n, 4900), 90+t.IntN(800)))
 }
 
 // city is a mesh of n services: a gateway, a front, and rows of others below it.
