@@ -89,7 +89,7 @@ func (r *run) boundary() boundary {
 	if r.crashes == 0 && r.events > r.options.Events*3/4 {
 		odds = 3 // at least one crash a seed
 	}
-	if r.rng.IntN(odds) != 0 {
+	if r.rng.IntN(odds) != 0 || !r.take() {
 		return nowhere
 	}
 	return beforeSync + boundary(r.rng.IntN(4))

@@ -89,6 +89,9 @@ func (r *run) apply(e microkernel.Apply) {
 	}
 	if s := w.find(key.Callee); s != nil && key.Kind == mesh.OverlayDrain {
 		s.drain = in
+		if again := in.overlay.Plan == e.Overlay.Plan && in.overlay.Step == e.Overlay.Step; !again {
+			in.took = s.ready(w.now) - s.spared(e.Overlay.Drain, w.now)
+		}
 	}
 	in.unknown = false
 	in.overlay = e.Overlay

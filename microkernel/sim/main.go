@@ -57,6 +57,9 @@ func Main(args []string, stdout io.Writer) int {
 	from := flags.Uint64("from", 1, "first seed")
 	out := flags.String("out", "", "file for the report, empty = none")
 	replay := flags.Bool("replay", false, "print the run of seed -from")
+	events := flags.Int("events", 0, "with -replay: kernel events before nothing fails any more, 0 = 500")
+	keep := flags.String("keep", "", "with -replay: the only choices that are taken, as -shrink prints them")
+	shrink := flags.Bool("shrink", false, "make the failing run of seed -from as short as it gets, and print it")
 	planted := flags.Bool("planted", false, "plant one bug after the other and say which invariant finds it (build tag planted)")
 	bug := flags.String("bug", "", "with -planted: this one only")
 	limit := flags.Int("limit", 2000, "with -planted: seeds before a bug counts as not found")
@@ -66,8 +69,17 @@ func Main(args []string, stdout io.Writer) int {
 	if *planted {
 		return hunt(*from, *limit, *bug, stdout)
 	}
+	if *shrink {
+		return small(*from, stdout)
+	}
 	if *replay {
-		result := Run(*from, Options{Trace: stdout})
+		o, err := options(*events, *keep)
+		if err != nil {
+			fmt.Fprintln(stdout, err)
+			return 2
+		}
+		o.Trace = stdout
+		result := Run(*from, o)
 		fmt.Fprintf(stdout, "seed %d: %d events, %d violations\n", *from, result.Events, len(result.Violations))
 		return min(len(result.Violations), 1)
 	}
@@ -162,6 +174,7 @@ func summarise(rep *report, stdout io.Writer) int {
 			break
 		}
 		fmt.Fprintf(stdout, "VIOLATION seed %d event %d: %s\n", v.Seed, v.Event, v.Invariant)
+		fmt.Fprintf(stdout, "  go run ./microkernel/sim/cmd -shrink -from %d\n", v.Seed)
 	}
 	for _, zero := range rep.Zeros {
 		fmt.Fprintf(stdout, "NEVER MET %s\n", zero)

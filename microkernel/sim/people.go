@@ -53,7 +53,9 @@ func (r *run) every(least, most int, do func()) {
 		if r.world.fair {
 			return
 		}
-		do()
+		if r.take() {
+			do()
+		}
 		r.after(r.millis(least, most), again)
 	}
 	r.after(r.millis(0, most), again)
@@ -216,6 +218,10 @@ func (r *run) open() []microkernel.PlanID {
 func (r *run) drift() {
 	s := r.world.services[1+r.rng.IntN(10)]
 	switch {
+	case s.broken || r.rng.IntN(12) == 0:
+		s.broken = !s.broken
+		r.counts.Faults["incident"]++
+		return
 	case r.rng.IntN(4) == 0:
 		s.declared = !s.declared
 		return

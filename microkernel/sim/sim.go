@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/sluicemesh/sluice/mesh"
@@ -14,7 +15,10 @@ import (
 // Options says how a run goes.
 type Options struct {
 	Events int       // kernel events before the world becomes fair; 0 = 500
+	Keep   []int     // the only choices that are taken: faults, crashes and acts of people; nil = all. Sorted
 	Trace  io.Writer // where every event and effect is printed, nil = nowhere
+
+	extra func(*microkernel.State) string // one more invariant, in tests
 }
 
 // Violation is an invariant that a run broke.
@@ -30,6 +34,7 @@ type Result struct {
 	Events     int
 	Violations []Violation
 	Counts     Counts
+	Taken      []int // choices that were taken, sorted: Options.Keep of the same run
 }
 
 // Run runs one seed to its end, or to the first violation.
@@ -39,7 +44,7 @@ func Run(seed uint64, o Options) Result {
 	}
 	r := newRun(seed, o)
 	r.play()
-	return Result{Seed: seed, Events: r.events, Violations: r.violations, Counts: r.counts}
+	return Result{Seed: seed, Events: r.events, Violations: r.violations, Counts: r.counts, Taken: r.taken}
 }
 
 // run is one seed under way.
@@ -58,6 +63,8 @@ type run struct {
 	skew       time.Duration       // of the wall clock
 	base       microkernel.Instant // of the process's clock ...
 	started    microkernel.Instant // ... at this instant of the world
+	choices    int                 // that could be taken so far
+	taken      []int               // those that were
 	verdicts   []string            // of this seed, in order, where I9 is judged
 	regressed  bool                // an older copy of the journal was put back
 	rules      []microkernel.Invariant
@@ -146,7 +153,7 @@ func policy(rng *rand.Rand) microkernel.Policy {
 func (r *run) play() {
 	r.lead()
 	r.schedulePeople()
-	for r.events < r.options.Events && len(r.violations) == 0 && r.next() {
+	for n := 0; n < 40*r.options.Events && r.events < r.options.Events && len(r.violations) == 0 && r.next(); n++ {
 	}
 	r.world.fair = true
 	r.becomeFair()
@@ -213,7 +220,19 @@ func (r *run) trace(format string, args ...any) {
 }
 
 // chance is true once in n times, as long as the world is unfair.
-func (r *run) chance(n int) bool { return !r.world.fair && r.rng.IntN(n) == 0 }
+func (r *run) chance(n int) bool { return !r.world.fair && r.rng.IntN(n) == 0 && r.take() }
+
+// take reports whether the next choice is taken. A run that shrinks leaves some out.
+func (r *run) take() bool {
+	r.choices++
+	if r.options.Keep != nil {
+		if _, kept := slices.BinarySearch(r.options.Keep, r.choices); !kept {
+			return false
+		}
+	}
+	r.taken = append(r.taken, r.choices)
+	return true
+}
 
 // millis is a random duration from least to most milliseconds.
 func (r *run) millis(least, most int) time.Duration {

@@ -52,6 +52,7 @@ type service struct {
 	hold      bool    // requests to it can be held
 	grade     mesh.Grade
 	protected bool
+	broken    bool       // its objective is: an incident that is nobody's plan
 	drain     *installed // of the world's overlays, nil = none
 }
 
@@ -69,6 +70,7 @@ type installed struct {
 	proxies  []proxy
 	leaseEnd microkernel.Instant
 	broken   microkernel.Instant // until then nothing can be withdrawn
+	took     int                 // ready instances that a drain took off when it was applied
 	unknown  bool                // the part of the journal that knew of it is lost
 }
 
@@ -179,6 +181,17 @@ func (s *service) ready(at microkernel.Instant) int {
 	return n
 }
 
+// spared counts the ready instances that a drain leaves.
+func (s *service) spared(drain *mesh.DrainOverlay, at microkernel.Instant) int {
+	n := 0
+	for _, p := range s.instances {
+		if p.up <= at && !slices.Contains(drain.Instances, p.ref.UID) {
+			n++
+		}
+	}
+	return n
+}
+
 // restartSet is the closure of the named services over components and sticky callers.
 func (w *world) restartSet(named []mesh.Service) []mesh.Service {
 	var out []mesh.Service
@@ -226,6 +239,11 @@ func (w *world) view(restarted, written []mesh.Service) microkernel.View {
 		RestartSet: w.restartSet(restarted),
 	}
 	v.BlastRadius = w.radius(slices.Concat(v.RestartSet, written))
+	for _, name := range v.BlastRadius {
+		if s := w.find(name); s != nil && s.broken {
+			v.Incident = append(v.Incident, name)
+		}
+	}
 	// Names grow from callers to callees, but within the component, where any order is one.
 	v.DrainOrder = slices.Clone(v.RestartSet)
 	v.RestartSeq = slices.Clone(v.RestartSet)
