@@ -159,11 +159,13 @@ func (w *Watcher) subjects(order microkernel.Watch, begin time.Time) []harm.Subj
 	if order.For == 0 { // while requests are held, their callers' callers wait too
 		disturbed = append(slices.Clone(disturbed), w.settings.Topology.Snapshot().Blast(disturbed)...)
 	}
+	victims := w.victims(order)
 	subjects := make([]harm.Subject, 0, len(order.Services))
 	for _, service := range order.Services {
 		subject, frozen := known.subjects[service]
 		if !frozen {
-			subject = w.measure(service, slices.Contains(order.Symptoms, service), begin)
+			broken := slices.Contains(order.Symptoms, service) || slices.Contains(victims, service)
+			subject = w.measure(service, broken, begin)
 		}
 		subject.Disturbed = slices.Contains(disturbed, service)
 		subject.Checked = slices.ContainsFunc(order.Checks, func(c isa.Check) bool { return c.Service == service })
@@ -171,6 +173,26 @@ func (w *Watcher) subjects(order microkernel.Watch, begin time.Time) []harm.Subj
 	}
 	w.freeze(order.Plan, subjects, known.controls)
 	return subjects
+}
+
+// victims are the services that reach a broken one by calls. They may still look healthy
+// when the plan begins: requests that were stuck in the fault fail later, and that is not
+// the plan's doing.
+func (w *Watcher) victims(order microkernel.Watch) []mesh.Service {
+	sick := slices.Clone(order.Symptoms)
+	world := w.settings.World()
+	for _, service := range order.Services {
+		if _, is := w.onset(service); is {
+			sick = append(sick, service)
+		}
+		if state := world.Find(service); state != nil && state.ReadyCount() < len(state.Instances) {
+			sick = append(sick, service)
+		}
+	}
+	if len(sick) == 0 {
+		return nil
+	}
+	return w.settings.Topology.Snapshot().Blast(sick)
 }
 
 // measure takes the baseline of a service at the moment begin.

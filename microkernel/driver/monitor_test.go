@@ -71,6 +71,44 @@ func TestTheWatcherNoticesHarmAgainstTheFrozenBaseline(t *testing.T) {
 	})
 }
 
+// Requests that hang at a broken service fail at its callers after the plan has begun.
+func TestWhatTheFaultStillDoesToItsCallersIsNoHarm(t *testing.T) {
+	for name, test := range map[string]struct {
+		symptoms []mesh.Service
+		want     microkernel.HarmLabel
+	}{
+		"cart is broken": {[]mesh.Service{cart}, microkernel.Clean},
+		"nothing was":    {nil, microkernel.Harm},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				now := time.Now().Unix()
+				w := watcher(newMesh(), failing4s{front, now + 2})
+				verdict, err := w.Watch(t.Context(), microkernel.Watch{
+					Plan: "p", Services: []mesh.Service{cart, front}, Symptoms: test.symptoms, For: 20 * time.Second,
+				})
+				if err != nil || verdict.Label != test.want {
+					t.Errorf("Watch = %+v, %v, want %s", verdict, err, test.want)
+				}
+			})
+		})
+	}
+}
+
+// failing4s gives every service 100 requests a second; those of one all fail for 4 s.
+type failing4s struct {
+	ill  mesh.Service
+	from int64
+}
+
+func (f failing4s) Tick(service mesh.Service, second int64) (harm.Tick, bool) {
+	tick, _ := steady{}.Tick(service, second)
+	if service == f.ill && second >= f.from && second < f.from+4 {
+		tick.Errors = 100
+	}
+	return tick, true
+}
+
 func TestWhoCallsADisturbedServiceIsDisturbedWhileThePlanRuns(t *testing.T) {
 	w := watcher(newMesh(), steady{})
 	order := microkernel.Watch{Plan: "p", Services: []mesh.Service{cart, front, web}, Disturbed: []mesh.Service{cart}}
