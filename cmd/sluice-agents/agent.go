@@ -163,12 +163,19 @@ func (a *agent) observe(ctx context.Context, present []*sluicev1.Symptom) (rules
 			Service: service, Onset: symptom.GetOnset().AsTime(), Group: groupIn(group.Msg),
 			Slow: symptom.GetErrorShare() < failing && allReady(graph.Msg, string(service)),
 		})
+		if facts, known := o.Facts[service]; known {
+			facts.AllFail = symptom.GetErrorShare() >= allFail
+			o.Facts[service] = facts
+		}
 	}
 	return o, nil
 }
 
 // failing is the share of failed requests from which a symptom is more than slowness.
 const failing = 0.005
+
+// allFail is the share from which nothing that a service still works on is worth waiting for.
+const allFail = 0.95
 
 // allReady reports whether no instance of service is down.
 func allReady(graph *sluicev1.GetTopologyResponse, service string) bool {

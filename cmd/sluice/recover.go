@@ -26,6 +26,7 @@ type recovery struct {
 	app     *app
 	mode    string
 	to      string
+	streams string
 	onEmpty string
 	dryRun  string
 	watch   bool
@@ -94,11 +95,14 @@ func (r *recovery) flags(c *cobra.Command) {
 func (r *recovery) emptyFlags(c *cobra.Command) {
 	c.Flags().StringVar(&r.to, "to", "", "send requests to this service meanwhile")
 	c.Flags().StringVar(&r.onEmpty, "on-empty", "", "requests for which no instance is left: hold or shed (default: hold)")
+	c.Flags().StringVar(&r.streams, "streams", "", "what does not end by itself: wait, ask, cut or refuse (default: wait; raw TCP: cut)")
 }
 
 // style checks the flags that shape the program.
 func (r *recovery) style() (compose.Style, error) {
-	style := compose.Style{Mode: isa.Mode(r.mode), OnEmpty: mesh.OnEmpty(r.onEmpty)}
+	style := compose.Style{
+		Mode: isa.Mode(r.mode), OnEmpty: mesh.OnEmpty(r.onEmpty), Streams: mesh.StreamPolicy(r.streams),
+	}
 	if r.to != "" && r.onEmpty != "" {
 		return style, usage("--to and --on-empty exclude each other: requests go elsewhere, or are held or shed")
 	}
@@ -107,6 +111,10 @@ func (r *recovery) style() (compose.Style, error) {
 	}
 	if !slices.Contains([]mesh.OnEmpty{"", mesh.OnEmptyHold, mesh.OnEmptyShed}, style.OnEmpty) {
 		return style, usage("--on-empty %q: want hold or shed", r.onEmpty)
+	}
+	streams := []mesh.StreamPolicy{"", mesh.StreamsWait, mesh.StreamsAsk, mesh.StreamsCut, mesh.StreamsRefuse}
+	if !slices.Contains(streams, style.Streams) {
+		return style, usage("--streams %q: want wait, ask, cut or refuse", r.streams)
 	}
 	if r.to != "" {
 		to, err := checkedService(r.to)

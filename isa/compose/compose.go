@@ -50,13 +50,15 @@ type Facts struct {
 	Component int            // equal numbers above 0 are one strongly connected component
 	Callers   []mesh.Service // direct callers; those of a TCP service are held while it is cut
 	Startup   time.Duration  // declared or learned, 0 = unknown
+	AllFail   bool           // every request to it fails: what is in flight there is lost, and not waited for
 }
 
 // Style is what whoever asks may choose. The zero value is the default of Restart.
 type Style struct {
 	Mode    isa.Mode
-	OnEmpty mesh.OnEmpty // "" = hold
-	To      mesh.Service // reroute there instead; excludes OnEmpty
+	OnEmpty mesh.OnEmpty      // "" = hold
+	To      mesh.Service      // reroute there instead; excludes OnEmpty
+	Streams mesh.StreamPolicy // "" = cut where waiting is in vain (raw TCP, a service that fails every request), else wait
 }
 
 // Restart composes the restart of a group with the default style: see Style.Restart.
@@ -91,9 +93,8 @@ func (s Style) Restart(id string, orders Orders, facts map[mesh.Service]Facts) i
 // Drain composes a program that takes all traffic off target and leaves it off until
 // somebody restores it or the lease ends.
 func (s Style) Drain(id string, target isa.Target, facts Facts) isa.Program {
-	drain := isa.Drain{Target: target, Share: 100, To: s.To, OnEmpty: s.OnEmpty, Lease: maxLease}
-	if facts.Protocol == mesh.TCP {
-		drain.Streams = mesh.StreamsCut
+	drain := isa.Drain{
+		Target: target, Share: 100, To: s.To, OnEmpty: s.OnEmpty, Streams: s.streams(facts), Lease: maxLease,
 	}
 	return isa.Program{ID: id, Steps: []isa.Step{
 		{ID: "d1", Action: drain},
@@ -101,10 +102,18 @@ func (s Style) Drain(id string, target isa.Target, facts Facts) isa.Program {
 	}}
 }
 
+// streams is what becomes of what does not end by itself.
+func (s Style) streams(f Facts) mesh.StreamPolicy {
+	if s.Streams == "" && (f.Protocol == mesh.TCP || f.AllFail) {
+		return mesh.StreamsCut
+	}
+	return s.Streams
+}
+
 // macro reports whether instance after instance is possible: some other instance
-// serves meanwhile, and nobody asked for another place to send requests to.
+// serves meanwhile, and nobody asked for another treatment of requests.
 func (s Style) macro(f Facts) bool {
-	return f.Instances > 1 && s.OnEmpty == mesh.OnEmptyNone && s.To == ""
+	return f.Instances > 1 && s.OnEmpty == mesh.OnEmptyNone && s.To == "" && s.Streams == "" && !f.AllFail
 }
 
 // complete returns orders in which every service of the restart set has its place.
@@ -206,9 +215,7 @@ func (n *nest) drain(service mesh.Service) isa.Drain {
 			drain.To, drain.OnEmpty = n.style.To, mesh.OnEmptyNone
 		}
 	}
-	if n.facts[service].Protocol == mesh.TCP {
-		drain.Streams = mesh.StreamsCut
-	}
+	drain.Streams = n.style.streams(n.facts[service])
 	return drain
 }
 

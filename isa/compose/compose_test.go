@@ -17,7 +17,7 @@ import (
 
 // TestScripts composes programs for written groups. Each line names a service:
 //
-//	NAME [instances=N] [tcp] [component=N] [callers=A,B] [startup=DUR]
+//	NAME [instances=N] [tcp] [all-fail] [component=N] [callers=A,B] [startup=DUR]
 //
 // and "set" lists the restart set, callers first. The program that comes out is printed
 // and checked by isa's own checker; its faults follow, if there are any.
@@ -42,6 +42,8 @@ func TestScripts(t *testing.T) {
 				style.To = mesh.Service(argument.Vals[0])
 			case "on-empty":
 				style.OnEmpty = mesh.OnEmpty(argument.Vals[0])
+			case "streams":
+				style.Streams = mesh.StreamPolicy(argument.Vals[0])
 			}
 		}
 		orders.Drain = orders.RestartSet
@@ -75,6 +77,8 @@ func fact(t *testing.T, words []string) compose.Facts {
 		switch key {
 		case "tcp":
 			facts.Protocol = mesh.TCP
+		case "all-fail":
+			facts.AllFail = true
 		case "instances":
 			facts.Instances, err = strconv.Atoi(value)
 		case "component":
