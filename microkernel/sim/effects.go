@@ -79,13 +79,13 @@ func (r *run) apply(e microkernel.Apply) {
 		r.failed(e.Plan, e.Step, isa.CodeForeignOwner, "somebody else changed it")
 		return
 	}
-	in := w.overlays[key]
+	in := w.overlay(key)
 	if in == nil {
-		in = &installed{proxies: make([]proxy, r.required(key.Callee))}
+		in = &installed{key: key, proxies: make([]proxy, r.required(key.Callee))}
 		for i := range in.proxies {
 			in.proxies[i] = proxy{from: never, to: never, acked: never, idle: never, reported: never}
 		}
-		w.overlays[key] = in
+		w.install(in)
 	}
 	if s := w.find(key.Callee); s != nil && key.Kind == mesh.OverlayDrain {
 		s.drain = in
@@ -172,7 +172,7 @@ func (r *run) failed(plan microkernel.PlanID, step isa.StepID, code isa.Code, wh
 // prove reports the picture whenever it changes for the better.
 func (r *run) prove(e microkernel.Prove) {
 	w := r.world
-	in := w.overlays[e.Key]
+	in := w.overlay(e.Key)
 	if in == nil {
 		return
 	}
@@ -206,7 +206,7 @@ func (r *run) prove(e microkernel.Prove) {
 // proof is what the ledger of the present process knows now.
 func (r *run) proof(e microkernel.Prove) microkernel.Event {
 	w := r.world
-	in := w.overlays[e.Key]
+	in := w.overlay(e.Key)
 	if in == nil || in.overlay.Generation != uint64(e.Generation) {
 		return nil
 	}
@@ -233,7 +233,7 @@ func (r *run) proof(e microkernel.Prove) microkernel.Event {
 }
 
 func (r *run) extend(e microkernel.Extend) {
-	in := r.world.overlays[e.Key]
+	in := r.world.overlay(e.Key)
 	if in == nil || in.overlay.Generation != uint64(e.Generation) || in.leaseEnd <= r.world.now {
 		r.failed(e.Plan, isa.StepID(""), isa.CodeLease, "the overlay has lapsed")
 		return
@@ -244,7 +244,7 @@ func (r *run) extend(e microkernel.Extend) {
 // withdraw takes the overlay away from every proxy.
 func (r *run) withdraw(e microkernel.Withdraw) {
 	w := r.world
-	in := w.overlays[e.Key]
+	in := w.overlay(e.Key)
 	answer := func() microkernel.Event {
 		return microkernel.Withdrawn{Stamp: r.stamp(), Plan: e.Plan, Step: e.Step, Generation: e.Generation}
 	}
@@ -274,9 +274,9 @@ func (r *run) withdraw(e microkernel.Withdraw) {
 	}
 	generation := in.overlay.Generation
 	r.after(last.Sub(w.now), func() {
-		if now := w.overlays[e.Key]; now == in && in.overlay.Generation == generation &&
+		if now := w.overlay(e.Key); now == in && in.overlay.Generation == generation &&
 			!slices.ContainsFunc(in.proxies, func(p proxy) bool { return p.to == never && p.from < never }) {
-			delete(w.overlays, e.Key)
+			w.overlays = slices.DeleteFunc(w.overlays, func(o *installed) bool { return o == in })
 			if s := w.find(e.Key.Callee); s != nil && s.drain == in {
 				s.drain = nil
 			}

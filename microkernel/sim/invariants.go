@@ -326,14 +326,14 @@ func (r *run) checkOwned() {
 		return
 	}
 	owned := r.state.Overlays()
-	why, worst := "", mesh.OverlayKey{}
-	for key, in := range r.world.overlays {
+	why := ""
+	for _, in := range r.world.overlays {
 		if in.unknown || in.leaseEnd <= r.world.now ||
 			!slices.ContainsFunc(in.proxies, func(p proxy) bool { return p.obeys(r.world.now) }) {
 			continue
 		}
-		if !slices.ContainsFunc(owned, func(o mesh.Overlay) bool { return o.Key == key }) && (why == "" || key.Callee < worst.Callee) {
-			why, worst = fmt.Sprintf("I5: %s %s is in force, and nobody owns it", key.Kind, key.Callee), key
+		if why == "" && !slices.ContainsFunc(owned, func(o mesh.Overlay) bool { return o.Key == in.key }) {
+			why = fmt.Sprintf("I5: %s %s is in force, and nobody owns it", in.key.Kind, in.key.Callee)
 		}
 	}
 	r.holds("I5", why)

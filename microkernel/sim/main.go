@@ -60,6 +60,7 @@ func Main(args []string, stdout io.Writer) int {
 	events := flags.Int("events", 0, "with -replay: kernel events before nothing fails any more, 0 = 500")
 	keep := flags.String("keep", "", "with -replay: the only choices that are taken, as -shrink prints them")
 	shrink := flags.Bool("shrink", false, "make the failing run of seed -from as short as it gets, and print it")
+	same := flags.Bool("digest", false, "print one digest of all that the seeds did, to compare two builds")
 	planted := flags.Bool("planted", false, "plant one bug after the other and say which invariant finds it (build tag planted)")
 	bug := flags.String("bug", "", "with -planted: this one only")
 	limit := flags.Int("limit", 2000, "with -planted: seeds before a bug counts as not found")
@@ -86,6 +87,9 @@ func Main(args []string, stdout io.Writer) int {
 	if *seeds < 1 {
 		fmt.Fprintln(stdout, "-seeds must be 1 or more")
 		return 2
+	}
+	if *same {
+		return digest(*from, *seeds, stdout)
 	}
 	rep := runAll(*from, *seeds)
 	if *out != "" {

@@ -37,10 +37,13 @@ type Result struct {
 	Taken      []int // choices that were taken, sorted: Options.Keep of the same run
 }
 
+// leastEvents is how many kernel events a run has before its fair end.
+const leastEvents = 500
+
 // Run runs one seed to its end, or to the first violation.
 func Run(seed uint64, o Options) Result {
 	if o.Events == 0 {
-		o.Events = 500
+		o.Events = leastEvents
 	}
 	r := newRun(seed, o)
 	r.play()

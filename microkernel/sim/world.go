@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -19,8 +20,8 @@ const never = microkernel.Instant(1) << 62
 type world struct {
 	rng      *rand.Rand
 	now      microkernel.Instant
-	services []*service // sorted by name
-	overlays map[mesh.OverlayKey]*installed
+	services []*service   // sorted by name
+	overlays []*installed // sorted by key: chance must meet them in the same order every time
 	epoch    int
 	fair     bool                // nothing fails any more
 	done     map[stepID]mesh.Ref // restarts carried out, and of what
@@ -66,6 +67,7 @@ type process struct {
 
 // installed is an overlay on its way to, at, or on its way from the proxies.
 type installed struct {
+	key      mesh.OverlayKey
 	overlay  mesh.Overlay
 	proxies  []proxy
 	leaseEnd microkernel.Instant
@@ -87,7 +89,7 @@ func (p *proxy) obeys(at microkernel.Instant) bool { return p.from <= at && at <
 // newWorld makes 12 services: a chain with fan-out, a cycle of two, sticky edges, one
 // quorum service, one that takes no traffic.
 func newWorld(rng *rand.Rand, count *Counts) *world {
-	w := &world{rng: rng, overlays: map[mesh.OverlayKey]*installed{}, epoch: 1, done: map[stepID]mesh.Ref{}, formers: map[stepID]int{}, count: count}
+	w := &world{rng: rng, epoch: 1, done: map[stepID]mesh.Ref{}, formers: map[stepID]int{}, count: count}
 	w.now = microkernel.Instant(time.Hour)
 	const n = 12
 	for i := range n {
@@ -312,11 +314,25 @@ func (w *world) inForce() []mesh.Overlay {
 			out = append(out, in.overlay)
 		}
 	}
-	slices.SortFunc(out, func(a, b mesh.Overlay) int {
-		return strings.Compare(string(a.Key.Callee)+string(a.Key.Kind)+string(a.Key.Caller),
-			string(b.Key.Callee)+string(b.Key.Kind)+string(b.Key.Caller))
-	})
 	return out
+}
+
+// overlay returns what is installed under key, nil if nothing is.
+func (w *world) overlay(key mesh.OverlayKey) *installed {
+	if i, found := slices.BinarySearchFunc(w.overlays, key, byKey); found {
+		return w.overlays[i]
+	}
+	return nil
+}
+
+// install adds what is installed under a key of its own.
+func (w *world) install(in *installed) {
+	i, _ := slices.BinarySearchFunc(w.overlays, in.key, byKey)
+	w.overlays = slices.Insert(w.overlays, i, in)
+}
+
+func byKey(in *installed, key mesh.OverlayKey) int {
+	return cmp.Or(cmp.Compare(in.key.Callee, key.Callee), cmp.Compare(in.key.Kind, key.Kind), cmp.Compare(in.key.Caller, key.Caller))
 }
 
 // busy reports whether requests may be in flight on the instance: some proxy of its
@@ -327,7 +343,7 @@ func (w *world) busy(uid mesh.UID) bool {
 	if !s.takes || p.up > w.now {
 		return false
 	}
-	in := w.overlays[mesh.OverlayKey{Kind: mesh.OverlayDrain, Callee: s.name}]
+	in := w.overlay(mesh.OverlayKey{Kind: mesh.OverlayDrain, Callee: s.name})
 	if in == nil || in.leaseEnd <= w.now || !slices.Contains(in.overlay.Drain.Instances, uid) || in.overlay.Drain.Share < 100 {
 		return true
 	}
