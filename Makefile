@@ -117,6 +117,12 @@ hostile: ## every attack of the list and every benign twin, with the verdicts ex
 	@go run -ldflags '$(LDFLAGS)' ./e2e/hostile -rows '$(ROWS)' -variants $(VARIANTS) -seed $(SEED) \
 	  -out $(or $(OUT),hostile.json)
 
+RUN ?=
+
+.PHONY: bench
+bench: ## figures beside their references; RUN=regexp selects rows
+	@go run -ldflags '$(LDFLAGS)' ./e2e/bench -run '$(RUN)' -out $(or $(OUT),bench.json)
+
 .PHONY: race
 race: ## all packages under the race detector (nightly)
 	@go test -race -p=1 -timeout=40m ./...
@@ -132,11 +138,10 @@ fuzz: ## every fuzz target for FUZZTIME
 
 # --- what a later change fills -------------------------------------------------
 
-LATER := topology bench eval eval-long e2e-cluster e2e-kind soak mutate screens
+LATER := topology eval eval-long e2e-cluster e2e-kind soak mutate screens
 
 .PHONY: $(LATER)
 topology:    ## not yet: topology inference measured on recorded traces
-bench:       ## not yet: benchmarks beside their references
 eval:        ## not yet: harm measured with controls
 eval-long:   ## not yet: the same, long
 e2e-cluster: ## not yet: scenarios on a real Kubernetes

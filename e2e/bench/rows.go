@@ -1,0 +1,9 @@
+package main
+
+// benches lists what can be measured, in the order of the report.
+func benches() []Bench {
+	return []Bench{
+		journalCommit(),
+		simulation(),
+	}
+}
