@@ -34,6 +34,7 @@ func TestLive(t *testing.T) {
 		{"websocket and gRPC pass, and are cut by policy", streams},
 		{"the overlay lapses without a control plane, and the next one comes up clean", lapse},
 		{"an overlay applied before the proxies are back covers the gap", handover},
+		{"the first proof after a restart does not wait for load reports", firstProof},
 	} {
 		if !t.Run(test.name, func(t *testing.T) {
 			r.t = t
@@ -267,8 +268,7 @@ func handover(t *testing.T, r *rig) {
 	r.serve()
 	o.Generation++
 	r.apply(o)
-	// Envoy opens its load reporting stream again only after 5 s: no proof before that.
-	pause(t, time.Second)
+	r.prove(o, empty)
 	r.apps["solo-0"].start()
 	r.withdraw(o, 0)
 	l.flows(t, 60)

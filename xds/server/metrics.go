@@ -12,6 +12,7 @@ type metrics struct {
 	nacks   *prometheus.CounterVec
 	streams prometheus.Gauge
 	gates   prometheus.Histogram
+	polls   prometheus.Counter
 }
 
 // newMetrics registers the metrics, with nobody if registerer is nil.
@@ -31,11 +32,15 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Name: "sluice_xds_gate_seconds", Help: "Time from the start of a proof to the first quiet moment.",
 			Buckets: prometheus.ExponentialBuckets(0.05, 2, 12),
 		}),
+		polls: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sluice_xds_polls_total",
+			Help: "Times that a proxy's statistics were read for a proof, since it sent no load reports.",
+		}),
 	}
 	if registerer == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.acks, m.nacks, m.streams, m.gates} {
+	for _, c := range []prometheus.Collector{m.acks, m.nacks, m.streams, m.gates, m.polls} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("metrics of the xDS server: %w", err)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sluicemesh/sluice/mesh"
@@ -29,8 +30,9 @@ type openGate struct {
 	clusters  []string
 	addresses []netip.AddrPort
 	opened    time.Time
-	full      time.Time // when all callers had ACKed; zero = not yet
-	quiet     bool      // has been quiet once
+	full      time.Time       // when all callers had ACKed; zero = not yet
+	quiet     bool            // has been quiet once
+	asking    map[string]bool // proxies whose statistics are being asked for
 }
 
 // Prove calls report with what is known of the drained target, at once and whenever the
@@ -38,9 +40,14 @@ type openGate struct {
 // if the overlay is not, or no longer, in force in that generation.
 func (t *Traffic) Prove(ctx context.Context, key mesh.OverlayKey, generation uint64, report func(mesh.Proof)) error {
 	s := t.server
-	g := &openGate{watch: gate.NewWatch(), opened: s.now()}
+	g := &openGate{watch: gate.NewWatch(), opened: s.now(), asking: map[string]bool{}}
 	s.openGate(g, key)
 	defer s.closeGate(g)
+	polls, stop := context.WithCancel(ctx)
+	var polling sync.WaitGroup
+	polling.Go(func() { s.poll(polls, g) })
+	defer polling.Wait()
+	defer stop()
 	var last *mesh.Proof
 	for {
 		var proof mesh.Proof

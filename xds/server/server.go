@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -48,6 +49,7 @@ type Server struct {
 	now       func() time.Time
 	grpc      *grpc.Server
 	metrics   *metrics
+	admin     *http.Client // of the proxies' admin interfaces
 	ctx       context.Context // of all streams and of what the server does by itself
 	cancel    context.CancelFunc
 	running   sync.WaitGroup
@@ -88,7 +90,7 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{
 		socket: c.Socket, log: c.Log, drainTime: cmp.Or(c.DrainTime, defaultDrainTime),
-		now: c.Now, metrics: m, grpc: grpc.NewServer(),
+		now: c.Now, metrics: m, admin: adminClient(), grpc: grpc.NewServer(),
 		changed: make(chan struct{}), started: c.Now(),
 		nodes: map[string]*node{}, streams: map[int64]*stream{},
 		requests: map[*discoveryv3.DeltaDiscoveryRequest]*stream{},
@@ -114,6 +116,7 @@ func (s *Server) Traffic() *Traffic { return &Traffic{server: s} }
 // Serve listens on the socket and serves until ctx ends, then waits for its streams. It
 // may be called once. Overlays applied before it are in what a proxy gets first.
 func (s *Server) Serve(ctx context.Context) error {
+	defer s.admin.CloseIdleConnections()
 	defer s.running.Wait()
 	defer s.cancel()
 	listener, err := listen(ctx, s.socket)
