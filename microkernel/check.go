@@ -120,9 +120,15 @@ func aboveFloor(s *State, p *plan) string {
 		if !drain || !p.steps[i].inForce {
 			continue
 		}
-		if why := short(a, &p.View, s.policy); why != "" {
+		if why := beside(a, p.steps[i].overlay.Drain, &p.View, &p.View, s.policy); why != "" {
 			return "I3: " + why
 		}
+	}
+	if p.Phase != Running {
+		return ""
+	}
+	if why := p.tight(&p.Present, s.policy); why != "" {
+		return "I3: " + why
 	}
 	return ""
 }

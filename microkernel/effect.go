@@ -17,8 +17,12 @@ type Answer struct {
 	Verdict Verdict
 }
 
-// Recheck asks for the facts of the plan's program as they are now: answered by Viewed.
-type Recheck struct{ Plan PlanID }
+// Recheck asks for the facts of the plan's program as they are now: answered by Viewed
+// with the same Look. One with a later Look replaces it.
+type Recheck struct {
+	Plan PlanID
+	Look uint64
+}
 
 // Apply pushes an overlay: answered by Applied or Failed.
 type Apply struct {

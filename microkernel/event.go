@@ -84,11 +84,13 @@ type Aborted struct {
 	Reason string
 }
 
-// Viewed answers Recheck: the facts at the moment at which the plan holds its locks.
+// Viewed answers Recheck: the facts when the plan has got its locks, and again at each
+// gate before a drain or a restart.
 type Viewed struct {
 	Stamp
 	Plan PlanID
 	View View
+	Look uint64 // of the Recheck that it answers; 0 = of any
 }
 
 // Applied says: every required proxy ACKed the overlay of this generation.

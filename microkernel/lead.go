@@ -93,7 +93,9 @@ func (t *turn) takeOver(ev Probed) {
 		}
 		switch p.Phase {
 		case Queued:
-			t.ask(p)
+			if p.holding {
+				t.ask(p)
+			}
 		case Running:
 			t.takeOverRunning(p, ev)
 		case Verifying:
@@ -133,18 +135,11 @@ func (t *turn) freeze(why string) {
 	}
 }
 
-// ask asks again for the facts under the locks of a queued plan.
-func (t *turn) ask(p *plan) {
-	if p.holding {
-		p.asked = true
-		t.emit(Recheck{Plan: p.ID})
-	}
-}
-
 // takeOverRunning goes on with a plan in which a restart was ordered and every overlay
 // is still in force, and undoes every other one. Going on means that each drain is
 // applied and proved anew, by this leader, before any restart is ordered (again).
 func (t *turn) takeOverRunning(p *plan, ev Probed) {
+	p.asked = false // of the leader before
 	switch {
 	case t.frozen != "":
 		t.abort(p, "the kernel is frozen: "+t.frozen)

@@ -231,18 +231,29 @@ func (j *judgement) capacity() {
 
 // short says why too little capacity is left beside a drain, "" if enough is.
 func short(a isa.Drain, view *View, policy Policy) string {
-	s := view.Find(a.Target.Service)
+	return beside(a, drainOverlay(a, view, policy), view, view, policy)
+}
+
+// beside says why too little capacity is left by the facts of now beside a drain of these
+// instances, "" if enough is. The load is that of then, when the plan got its locks: while
+// it runs, rates are its own doing.
+func beside(a isa.Drain, drain *mesh.DrainOverlay, then, now *View, policy Policy) string {
+	s := now.Find(a.Target.Service)
 	if s == nil {
 		return ""
 	}
 	if a.To != "" {
-		to := view.Find(a.To)
+		to := now.Find(a.To)
 		if !planted("reroute-unchecked") && (to == nil || to.ReadyCount() == 0 || a.To == a.Target.Service) {
 			return fmt.Sprintf("%s has no ready instance to take the traffic", a.To)
 		}
 		return ""
 	}
-	left, least := left(s, drainOverlay(a, view, policy)), floorOf(s, policy)
+	left, before := left(s, drain), then.Find(a.Target.Service)
+	least := max(1, s.MinAvailable)
+	if before != nil {
+		least = max(least, headroom(before, left+readyAmong(before, drain.Instances), policy))
+	}
 	if planted("floor-off-by-one") {
 		least--
 	}
@@ -263,14 +274,24 @@ func left(s *ServiceView, drain *mesh.DrainOverlay) int {
 	return n
 }
 
+// readyAmong counts the ready instances of s that are among uids.
+func readyAmong(s *ServiceView, uids []mesh.UID) int {
+	return s.ReadyCount() - left(s, &mesh.DrainOverlay{Instances: uids})
+}
+
 // floorOf is the least number of ready instances that s must keep.
 func floorOf(s *ServiceView, policy Policy) int {
-	least := max(1, s.MinAvailable)
-	if !planted("headroom-forgotten") && s.Utilisation > 0 && policy.Headroom < 1 {
-		need := s.Utilisation * float64(s.ReadyCount()) / (1 - policy.Headroom)
-		least = max(least, int(math.Ceil(min(need, float64(s.ReadyCount())))))
+	return max(1, s.MinAvailable, headroom(s, s.ReadyCount(), policy))
+}
+
+// headroom is how many instances the load of s needs, with the share that policy keeps
+// free; all of them if it needs more than there are.
+func headroom(s *ServiceView, there int, policy Policy) int {
+	if planted("headroom-forgotten") || s.Utilisation <= 0 || policy.Headroom >= 1 {
+		return 0
 	}
-	return least
+	need := s.Utilisation * float64(s.ReadyCount()) / (1 - policy.Headroom)
+	return int(math.Ceil(min(need, float64(there))))
 }
 
 // quorum refuses to stop members of a quorum service below their quorum.

@@ -49,9 +49,8 @@ func (t *turn) schedule() {
 func (t *turn) grant(p *plan) {
 	p.holding = true
 	p.Locked = t.now
-	p.asked = true
 	p.Waiting = "the facts under its locks"
-	t.emit(Recheck{Plan: p.ID})
+	t.ask(p)
 }
 
 // disjoint reports whether no service is in both sorted lists.
@@ -72,14 +71,24 @@ func disjoint(a, b []mesh.Service) bool {
 	return true
 }
 
-// viewed decides under the locks whether the plan is still what was admitted: same
-// restart set, same orders, same expanded program, every rule but budgets kept.
+// viewed takes the facts that a Recheck asked for.
 func (t *turn) viewed(ev Viewed) {
 	p := t.edit(ev.Plan)
-	if p == nil || p.Phase != Queued || !p.asked || t.Recovering() {
+	if p == nil || !p.asked || t.Recovering() || ev.Look != 0 && ev.Look != p.look {
 		return
 	}
 	p.asked = false
+	switch p.Phase {
+	case Queued:
+		t.viewedLocked(p, ev)
+	case Running:
+		t.viewedAgain(p, ev.View)
+	}
+}
+
+// viewedLocked decides under the locks whether the plan is still what was admitted: same
+// restart set, orders and blast radius, same expanded program, every rule but budgets kept.
+func (t *turn) viewedLocked(p *plan, ev Viewed) {
 	before := p.View
 	p.View = ev.View
 	j := examine(&t.State, p, recheck)
@@ -88,7 +97,7 @@ func (t *turn) viewed(ev Viewed) {
 		v := j.verdict(ev.View.Epoch)
 		t.refuse(p, v.Faults...)
 	case !sameOrders(&before, &ev.View) || !same(j.expanded, p.Expanded):
-		t.refuse(p, fault(isa.CodeStaleEpoch, "", "restart set, orders or instances changed while the plan waited: "+
+		t.refuse(p, fault(isa.CodeStaleEpoch, "", "restart set, orders, blast radius or instances changed while the plan waited: "+
 			before.Epoch+" became "+ev.View.Epoch, "make the plan anew at epoch "+ev.View.Epoch))
 	case j.worst() != Admit:
 		v := j.verdict(ev.View.Epoch)
@@ -99,6 +108,7 @@ func (t *turn) viewed(ev Viewed) {
 	default:
 		p.RestartSet, p.BlastRadius = slices.Clone(ev.View.RestartSet), slices.Clone(ev.View.BlastRadius)
 		p.Verdict.Epoch = ev.View.Epoch
+		p.Present, t.looked = ev.View, p.ID
 		t.begin(p, j.graph)
 	}
 }
@@ -117,7 +127,8 @@ func (t *turn) relock(p *plan, locks []mesh.Service) bool {
 
 func sameOrders(a, b *View) bool {
 	return slices.Equal(a.RestartSet, b.RestartSet) && slices.Equal(a.DrainOrder, b.DrainOrder) &&
-		slices.Equal(a.RestartSeq, b.RestartSeq) && slices.Equal(a.RestoreSeq, b.RestoreSeq)
+		slices.Equal(a.RestartSeq, b.RestartSeq) && slices.Equal(a.RestoreSeq, b.RestoreSeq) &&
+		slices.Equal(a.BlastRadius, b.BlastRadius)
 }
 
 // expired ends a plan that waited too long: for others' locks, or for its own turn.

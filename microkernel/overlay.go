@@ -45,7 +45,7 @@ func breakOverlay(a isa.CircuitBreak) *mesh.BreakOverlay {
 }
 
 func (t *turn) startDrain(p *plan, i int, a isa.Drain) {
-	drain := drainOverlay(a, &p.View, t.policy)
+	drain := drainOverlay(a, &p.Present, t.policy)
 	p.steps[i].floor = a.To != "" || a.OnEmpty != mesh.OnEmptyNone
 	t.startOverlay(p, i, mesh.Overlay{Key: drainKey(a), Drain: drain, Lease: orDefault(a.Lease, isa.DefaultLease)})
 }

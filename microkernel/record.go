@@ -26,6 +26,7 @@ type Record struct {
 	Locked      Instant // 0 = never
 	Ended       Instant // 0 = not yet
 	Waiting     string  // what it waits for now, "" if nothing
+	Present     View    // the facts at its last gate; zero before it has locks and after its end
 }
 
 // StepState is where a step is in its life.

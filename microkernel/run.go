@@ -86,7 +86,7 @@ func (t *turn) tryStart(p *plan, i int) {
 			return
 		}
 	}
-	if s.Waiting = t.gate(p, i); s.Waiting != "" {
+	if s.Waiting = t.gate(p, i); s.Waiting != "" || !t.present(p, i) {
 		return
 	}
 	s.State = StepRunning
@@ -139,22 +139,22 @@ func (t *turn) gate(p *plan, i int) string {
 	}
 	switch a := s.Step.Action.(type) {
 	case isa.Drain:
-		return t.drainGate(p, a)
+		return p.drainGate(a)
 	case isa.Restart:
 		return t.restartGate(p, i, a)
 	}
 	return ""
 }
 
-// drainGate holds the capacity floor at the moment at which instances are taken off.
-func (t *turn) drainGate(p *plan, a isa.Drain) string {
+// drainGate keeps an overlay key to one owner. The capacity floor is held by recheck.
+func (p *plan) drainGate(a isa.Drain) string {
 	for i := range p.steps {
 		s := &p.steps[i]
 		if s.inForce && s.overlay.Key == drainKey(a) {
 			return fmt.Sprintf("drain %s of the same service is still open", s.Step.ID)
 		}
 	}
-	return short(a, &p.View, t.policy)
+	return ""
 }
 
 // restartGate is the gate before every restart: the borrowed drain is in force and

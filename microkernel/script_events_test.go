@@ -26,7 +26,8 @@ func (s *script) event(d *datadriven.TestData) (microkernel.Event, string) {
 	case "abort":
 		return microkernel.Aborted{Stamp: at, Plan: id, By: who(d, "op"), Reason: option(d, "reason", "")}, plan
 	case "viewed":
-		return microkernel.Viewed{Stamp: at, Plan: id, View: s.snapshot()}, plan
+		look := number(s.t, option(d, "look", "0"))
+		return microkernel.Viewed{Stamp: at, Plan: id, View: s.snapshot(), Look: uint64(look)}, plan
 	case "applied":
 		acks := mesh.Acks{Required: 3, Acked: 3, Last: 20 * time.Millisecond}
 		return microkernel.Applied{Stamp: at, Plan: id, Step: step, Generation: s.generation(d, id, step), Acks: acks}, plan

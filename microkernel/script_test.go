@@ -34,6 +34,7 @@ type script struct {
 	events []microkernel.Event
 	now    microkernel.Instant
 	view   microkernel.View
+	late   bool // the facts at a gate are told by the script itself
 	timers map[microkernel.TimerID]microkernel.Instant
 }
 
@@ -84,6 +85,13 @@ func (s *script) step(ev microkernel.Event, plan string) string {
 		s.keep(e)
 		if line := spell(e); line != "" {
 			fmt.Fprintln(&b, line)
+		}
+	}
+	for _, e := range effects {
+		look, ok := e.(microkernel.Recheck)
+		if r, _ := s.state.Record(look.Plan); ok && !s.late && r.Phase == microkernel.Running {
+			again := microkernel.Viewed{Stamp: microkernel.Stamp{At: s.now}, Plan: look.Plan, View: s.snapshot(), Look: look.Look}
+			return b.String() + s.step(again, plan)
 		}
 	}
 	if r, found := s.state.Record(microkernel.PlanID(plan)); found {
@@ -238,6 +246,8 @@ func (s *script) facts(d *datadriven.TestData) string {
 			s.view.Declared = a.Vals[0] == "yes"
 		case "requests":
 			s.view.Requests = uint64(number(s.t, a.Vals[0]))
+		case "at-gates": // "late": only when the script says "viewed"
+			s.late = a.Vals[0] == "late"
 		case "graph":
 			s.view.GraphSize = number(s.t, a.Vals[0])
 		default:

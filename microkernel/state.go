@@ -43,7 +43,8 @@ type plan struct {
 	locks    []mesh.Service // restart set, group and write set; sorted
 	steps    []step
 	holding  bool   // the locks are its own
-	asked    bool   // Recheck is out
+	asked    bool   // Recheck number look is out
+	look     uint64 // of the last Recheck
 	paused   string // why it begins nothing new
 }
 

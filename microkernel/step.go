@@ -25,7 +25,8 @@ func Step(s State, ev Event) (State, []Effect) {
 type turn struct {
 	State
 	out       []Effect
-	ownPlans  bool // plans is this turn's own slice
+	looked    PlanID // the facts of this plan came with this event: its gates may open
+	ownPlans  bool   // plans is this turn's own slice
 	ownTimers bool
 }
 
@@ -105,6 +106,7 @@ func (t *turn) finish(p *plan, phase Phase) {
 	p.Ended = t.now
 	p.Waiting = ""
 	p.asked = false
+	p.Present = View{}
 	t.stopTimers(p.ID)
 	t.emit(Finish{Plan: p.ID, Phase: phase})
 	if phase == Frozen {
@@ -195,6 +197,7 @@ const (
 	timerAnswer   = "answer"   // an inverse that nobody answers
 	timerRetry    = "retry"    // an inverse that failed is tried again
 	timerProbe    = "probe"    // the world is looked at again
+	timerLook     = "look"     // nobody told the facts at a gate
 )
 
 func planTimer(plan PlanID, name string) TimerID { return TimerID{Plan: plan, Name: name} }
@@ -240,6 +243,8 @@ func (t *turn) planFired(p *plan, name string) {
 		t.deadline(p)
 	case timerVerify:
 		t.judgedPlan(p, HarmVerdict{Label: Inconclusive, Evidence: "the monitor gave no verdict in time"})
+	case timerLook:
+		t.lookAgain(p)
 	}
 }
 

@@ -186,7 +186,7 @@ func (k *Kernel) recheck(e microkernel.Recheck) func(context.Context) event {
 		}
 		view := k.views.of(record.Written)
 		return func(at microkernel.Stamp) microkernel.Event {
-			return microkernel.Viewed{Stamp: at, Plan: e.Plan, View: view}
+			return microkernel.Viewed{Stamp: at, Plan: e.Plan, View: view, Look: e.Look}
 		}
 	}
 }

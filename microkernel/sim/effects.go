@@ -16,7 +16,7 @@ func (r *run) perform(e microkernel.Effect) {
 	case microkernel.Recheck:
 		r.report(r.millis(1, 20), func() microkernel.Event {
 			rec, _ := r.state.Record(e.Plan)
-			return microkernel.Viewed{Stamp: r.stamp(), Plan: e.Plan, View: r.viewOf(rec.Written)}
+			return microkernel.Viewed{Stamp: r.stamp(), Plan: e.Plan, View: r.viewOf(rec.Written), Look: e.Look}
 		})
 	case microkernel.Apply:
 		r.apply(e)

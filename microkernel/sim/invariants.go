@@ -287,12 +287,16 @@ func (s *service) floor(ready int) int {
 	return max(1, s.least, min(int(math.Ceil(s.load/0.8)), ready))
 }
 
-// seen is how many instances were ready in the facts under the plan's locks. The kernel
+// seen is how many instances were ready in the facts at the plan's last gate. The kernel
 // judges floors on those: it does not see what comes up, or what a lost part of the
-// journal took down, before it drains again (docs/simulation.md, What is not found).
+// journal took down, before its next gate (docs/simulation.md, What is not found).
 func (r *run) seen(in *installed, s *service) int {
 	rec, _ := r.state.Record(microkernel.PlanID(in.overlay.Plan))
-	if v := rec.View.Find(s.name); v != nil {
+	facts := &rec.Present
+	if facts.Epoch == "" {
+		facts = &rec.View
+	}
+	if v := facts.Find(s.name); v != nil {
 		return v.ReadyCount()
 	}
 	return 0

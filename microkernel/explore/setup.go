@@ -1,0 +1,129 @@
+package explore
+
+import (
+	"time"
+
+	"github.com/sluicemesh/sluice/isa"
+	"github.com/sluicemesh/sluice/mesh"
+	"github.com/sluicemesh/sluice/microkernel"
+)
+
+// Setup is one small world and the two plans that are proposed in it.
+type Setup struct {
+	Name     string
+	What     string // in words
+	Plans    [2]isa.Program
+	Sticky   bool // web does not survive a restart of cart
+	Replicas int  // instances of cart; the others have one
+	Load     float64
+	Slow     bool // callers wait for less than a restart takes: held
+}
+
+// Budget bounds how much trouble a path may have.
+type Budget struct {
+	Crashes  int // of the control plane, each also with an outage longer than every lease
+	Faults   int // NACK, refused withdrawal, failed restart, lost or doubled answer, stale probe, foreign writer
+	Timeouts int // timers that beat an answer that was on its way
+	Acts     int // of an operator or an impostor: abort, approval
+	Harms    int // harm verdicts
+}
+
+// Names of the world.
+const (
+	web  mesh.Service = "shop/web"
+	cart mesh.Service = "shop/cart"
+	db   mesh.Service = "shop/db"
+)
+
+// Setups returns every world, the smallest first.
+func Setups() []Setup {
+	return []Setup{
+		{
+			Name: "disjoint", What: "two restarts that share nothing", Replicas: 1,
+			Plans: [2]isa.Program{restart("a", cart), restart("b", db)},
+		},
+		{
+			Name: "overlapping", What: "two restarts of one service", Replicas: 1,
+			Plans: [2]isa.Program{restart("a", cart), restart("b", cart)},
+		},
+		{
+			Name: "limits", What: "a rate limit beside a scale with a circuit breaker", Replicas: 1,
+			Plans: [2]isa.Program{limit("a", web), scale("b", db)},
+		},
+		{
+			Name: "await", What: "a drain that is left to its lease beside a limit of the same service", Replicas: 1,
+			Plans: [2]isa.Program{await("a", cart), limit("b", cart)},
+		},
+		{
+			Name: "held", What: "a restart that needs approval beside a limit", Replicas: 1, Slow: true,
+			Plans: [2]isa.Program{restart("a", cart), limit("b", db)},
+		},
+		{
+			Name: "nested", What: "nested drains of a sticky pair beside a restart of the callee", Replicas: 1, Sticky: true,
+			Plans: [2]isa.Program{restart("a", web, cart), restart("b", db)},
+		},
+		{
+			Name: "rolling", What: "two instances one after the other beside a scale of the same service", Replicas: 2, Load: 0.3,
+			Plans: [2]isa.Program{rolling("a"), scale("b", cart)},
+		},
+	}
+}
+
+// proposers are two who have nothing in common but their role.
+func proposers() [2]microkernel.Principal {
+	return [2]microkernel.Principal{
+		{Name: "rules", Role: microkernel.Proposer}, {Name: "mallory", Role: microkernel.Proposer},
+	}
+}
+
+func operator() microkernel.Principal {
+	return microkernel.Principal{Name: "olga", Role: microkernel.Approver}
+}
+
+// restart drains the services in order, restarts and restores them in reverse.
+func restart(id string, services ...mesh.Service) isa.Program {
+	p := isa.Program{ID: id}
+	add := func(step string, a isa.Action) {
+		s := isa.Step{ID: isa.StepID(step), Action: a}
+		if n := len(p.Steps); n > 0 {
+			s.After = []isa.StepID{p.Steps[n-1].ID}
+		}
+		p.Steps = append(p.Steps, s)
+	}
+	drain := func(i int) isa.StepID { return isa.StepID("d" + string(rune('0'+i))) }
+	for i, s := range services {
+		add(string(drain(i)), isa.Drain{Target: isa.Target{Service: s}, Share: 100, OnEmpty: mesh.OnEmptyHold, Lease: 120 * time.Second})
+	}
+	for i := len(services) - 1; i >= 0; i-- {
+		add("r"+string(rune('0'+i)), isa.Restart{Target: isa.Target{Service: services[i]}, Drain: drain(i)})
+	}
+	for i := len(services) - 1; i >= 0; i-- {
+		add("t"+string(rune('0'+i)), isa.RestoreTraffic{Drain: drain(i)})
+	}
+	return p
+}
+
+// rolling restarts cart as the macro does: instance after instance, the rest takes the traffic.
+func rolling(id string) isa.Program {
+	return isa.Program{ID: id, Steps: []isa.Step{{ID: "r1", Action: isa.Restart{Target: isa.Target{Service: cart}}}}}
+}
+
+func limit(id string, s mesh.Service) isa.Program {
+	return isa.Program{ID: id, Steps: []isa.Step{
+		{ID: "l1", Action: isa.RateLimit{Target: isa.Target{Service: s}, PerSecond: 80, Burst: 10, Lease: 30 * time.Second}},
+	}}
+}
+
+func scale(id string, s mesh.Service) isa.Program {
+	return isa.Program{ID: id, Steps: []isa.Step{
+		{ID: "s1", Action: isa.Scale{Target: isa.Target{Service: s}, Replicas: 3}},
+		{ID: "b1", Action: isa.CircuitBreak{Target: isa.Target{Service: s}, MaxRequests: 100, Lease: 30 * time.Second}},
+	}}
+}
+
+func await(id string, s mesh.Service) isa.Program {
+	return isa.Program{ID: id, Steps: []isa.Step{
+		{ID: "d1", Action: isa.Drain{Target: isa.Target{Service: s}, Share: 100, OnEmpty: mesh.OnEmptyShed, Lease: 40 * time.Second}},
+		{ID: "a1", After: []isa.StepID{"d1"}, Action: isa.Await{Drain: "d1", Until: isa.AwaitLease}},
+	}}
+}
