@@ -98,7 +98,8 @@ func (st *State) consider(settings Settings, o Observation, all []Symptom, sympt
 			incident.Covers = slices.Insert(incident.Covers, at, covered)
 		}
 	}
-	if incident.Plan != "" || incident.Human || o.Now.Before(incident.NotBefore) || touched(settings, o, symptom) {
+	if incident.Plan != "" || incident.Human || o.Now.Before(incident.NotBefore) || touched(settings, o, symptom) ||
+		common(symptom, o.Symptoms, covers) {
 		incident.Diagnosis = ""
 		return nil
 	}
@@ -240,6 +241,14 @@ func touched(settings Settings, o Observation, symptom Symptom) bool {
 			slices.ContainsFunc(symptom.Group.RestartSet, func(s mesh.Service) bool {
 				return slices.Contains(p.RestartSet, s)
 			})
+	})
+}
+
+// common reports whether slowness has a cause that no restart of its services removes:
+// others that they do not explain are slow at the same time, as on a busy machine.
+func common(symptom Symptom, all []Symptom, covers []mesh.Service) bool {
+	return symptom.Slow && slices.ContainsFunc(all, func(other Symptom) bool {
+		return other.Slow && !slices.Contains(covers, other.Service)
 	})
 }
 

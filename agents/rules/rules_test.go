@@ -225,6 +225,19 @@ func TestSlownessMustLast(t *testing.T) {
 	b.expect("17.00 hotel-geo-1700000010-0 restarts hotel/geo")
 }
 
+func TestSlownessOfServicesThatShareNoCallIsNotRestartedAway(t *testing.T) {
+	b := newBench(t)
+	b.symptoms = []Symptom{b.symptom("hotel/geo", "hotel/geo", 10), b.symptom("hotel/profile", "hotel/profile", 10)}
+	for i := range b.symptoms {
+		b.symptoms[i].Slow = true
+	}
+	b.run(12, 60)
+	b.expect()
+	b.symptoms = b.symptoms[1:] // the machine has time again; profile is slow all the same
+	b.run(60, 66)
+	b.expect("65.00 hotel-profile-1700000010-0 restarts hotel/profile")
+}
+
 func TestACallerWithACauseOfItsOwnComesNext(t *testing.T) {
 	b := newBench(t)
 	b.symptoms = []Symptom{b.symptom("hotel/frontend", "hotel/frontend", 10), b.symptom("hotel/geo", "hotel/geo", 11)}

@@ -87,6 +87,7 @@ func (s *service) ListSymptoms(
 		answer.Symptoms = append(answer.Symptoms, &sluicev1.Symptom{
 			Service: string(symptom.Service), Onset: timeOut(symptom.Onset), Noticed: timeOut(symptom.Noticed),
 			Evidence: symptom.Evidence, ErrorShare: symptom.ErrorShare, P99Seconds: symptom.P99.Seconds(),
+			Succeeded: symptom.Succeeded,
 		})
 	}
 	return connect.NewResponse(answer), nil

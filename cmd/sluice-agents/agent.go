@@ -164,7 +164,7 @@ func (a *agent) observe(ctx context.Context, present []*sluicev1.Symptom) (rules
 			Slow: symptom.GetErrorShare() < failing && allReady(graph.Msg, string(service)),
 		})
 		if facts, known := o.Facts[service]; known {
-			facts.AllFail = symptom.GetErrorShare() >= allFail
+			facts.AllFail = symptom.GetSucceeded() == 0
 			o.Facts[service] = facts
 		}
 	}
@@ -173,9 +173,6 @@ func (a *agent) observe(ctx context.Context, present []*sluicev1.Symptom) (rules
 
 // failing is the share of failed requests from which a symptom is more than slowness.
 const failing = 0.005
-
-// allFail is the share from which nothing that a service still works on is worth waiting for.
-const allFail = 0.95
 
 // allReady reports whether no instance of service is down.
 func allReady(graph *sluicev1.GetTopologyResponse, service string) bool {

@@ -45,6 +45,7 @@ type Symptom struct {
 	Noticed    time.Time
 	Evidence   string // numbers and registered names only
 	ErrorShare float64
+	Succeeded  uint64 // requests in the short window
 	P99        time.Duration
 }
 
@@ -127,7 +128,7 @@ func (d *Detector) judge(now time.Time, service *mesh.ServiceState, series *topo
 	long := series.Window(service.Name, now.Add(-d.settings.Long), now)
 	found := Symptom{
 		Service: service.Name, Noticed: now, Onset: now,
-		ErrorShare: short.ErrorShare(), P99: short.P99(),
+		ErrorShare: short.ErrorShare(), Succeeded: short.Requests - short.Errors, P99: short.P99(),
 	}
 	var reasons []string
 	if reason := d.failing(service.Objective, short, long); reason != "" {

@@ -1182,6 +1182,7 @@ type Symptom struct {
 	Evidence      string                 `protobuf:"bytes,4,opt,name=evidence,proto3" json:"evidence,omitempty"`
 	ErrorShare    float64                `protobuf:"fixed64,5,opt,name=error_share,json=errorShare,proto3" json:"error_share,omitempty"`
 	P99Seconds    float64                `protobuf:"fixed64,6,opt,name=p99_seconds,json=p99Seconds,proto3" json:"p99_seconds,omitempty"`
+	Succeeded     uint64                 `protobuf:"varint,7,opt,name=succeeded,proto3" json:"succeeded,omitempty"` // requests that succeeded in the last seconds
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1254,6 +1255,13 @@ func (x *Symptom) GetErrorShare() float64 {
 func (x *Symptom) GetP99Seconds() float64 {
 	if x != nil {
 		return x.P99Seconds
+	}
+	return 0
+}
+
+func (x *Symptom) GetSucceeded() uint64 {
+	if x != nil {
+		return x.Succeeded
 	}
 	return 0
 }
@@ -2976,7 +2984,7 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x06method\x18\x03 \x01(\tR\x06method\"\x15\n" +
 	"\x13ListSymptomsRequest\"F\n" +
 	"\x14ListSymptomsResponse\x12.\n" +
-	"\bsymptoms\x18\x01 \x03(\v2\x12.sluice.v1.SymptomR\bsymptoms\"\xe9\x01\n" +
+	"\bsymptoms\x18\x01 \x03(\v2\x12.sluice.v1.SymptomR\bsymptoms\"\x87\x02\n" +
 	"\aSymptom\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x120\n" +
 	"\x05onset\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05onset\x124\n" +
@@ -2985,7 +2993,8 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\verror_share\x18\x05 \x01(\x01R\n" +
 	"errorShare\x12\x1f\n" +
 	"\vp99_seconds\x18\x06 \x01(\x01R\n" +
-	"p99Seconds\"(\n" +
+	"p99Seconds\x12\x1c\n" +
+	"\tsucceeded\x18\a \x01(\x04R\tsucceeded\"(\n" +
 	"\x12ListProxiesRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"A\n" +
 	"\x13ListProxiesResponse\x12*\n" +
