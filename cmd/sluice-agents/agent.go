@@ -161,10 +161,11 @@ func (a *agent) observe(ctx context.Context, present []*sluicev1.Symptom) (rules
 		}
 		o.Symptoms = append(o.Symptoms, rules.Symptom{
 			Service: service, Onset: symptom.GetOnset().AsTime(), Group: groupIn(group.Msg),
-			Slow: symptom.GetErrorShare() < failing && allReady(graph.Msg, string(service)),
+			Slow: symptom.GetErrorShare() < failing && allAre(mesh.Ready, graph.Msg, string(service)),
 		})
 		if facts, known := o.Facts[service]; known {
-			facts.AllFail = symptom.GetSucceeded() == 0
+			// Without a process its sidecar gives up on what is in flight within seconds.
+			facts.AllFail = symptom.GetSucceeded() == 0 && !allAre(mesh.Stopped, graph.Msg, string(service))
 			o.Facts[service] = facts
 		}
 	}
@@ -174,11 +175,11 @@ func (a *agent) observe(ctx context.Context, present []*sluicev1.Symptom) (rules
 // failing is the share of failed requests from which a symptom is more than slowness.
 const failing = 0.005
 
-// allReady reports whether no instance of service is down.
-func allReady(graph *sluicev1.GetTopologyResponse, service string) bool {
+// allAre reports whether every instance of service is in state.
+func allAre(state mesh.InstanceState, graph *sluicev1.GetTopologyResponse, service string) bool {
 	for _, s := range graph.GetServices() {
 		for _, instance := range s.GetInstances() {
-			if s.GetName() == service && instance.GetState() != string(mesh.Ready) {
+			if s.GetName() == service && instance.GetState() != string(state) {
 				return false
 			}
 		}

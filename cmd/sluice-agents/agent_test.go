@@ -33,7 +33,8 @@ type (
 type control struct {
 	sluicev1connect.UnimplementedSluiceServiceHandler
 
-	succeeded uint64 // requests at profile, of late
+	succeeded uint64             // requests at profile, of late
+	state     mesh.InstanceState // of profile
 
 	mu       sync.Mutex
 	verdict  string
@@ -62,7 +63,7 @@ func (c *control) GetTopology(
 		Epoch: "sha256:1",
 		Services: []*sluicev1.Service{
 			{Name: "hotel/memcached", Protocol: "tcp", Instances: []*sluicev1.Instance{{Name: "memcached-0"}}},
-			{Name: "hotel/profile", Protocol: "http", Instances: []*sluicev1.Instance{{Name: "profile-0"}}},
+			{Name: "hotel/profile", Protocol: "http", Instances: []*sluicev1.Instance{{Name: "profile-0", State: string(c.state)}}},
 		},
 		Edges: []*sluicev1.Edge{
 			{Caller: "hotel/profile", Callee: "hotel/memcached", Sticky: true},
@@ -163,8 +164,16 @@ func TestProposesOnceAndWaits(t *testing.T) {
 // What is stuck in a service that answers nothing is cut; where some requests still
 // succeed, all are waited for.
 func TestWaitsOnlyWhereRequestsSucceed(t *testing.T) {
-	for succeeded, want := range map[uint64]mesh.StreamPolicy{0: mesh.StreamsCut, 1: ""} {
-		c := &control{verdict: "admit", succeeded: succeeded}
+	for _, tt := range []struct {
+		succeeded uint64
+		state     mesh.InstanceState
+		want      mesh.StreamPolicy
+	}{
+		{0, mesh.Unready, mesh.StreamsCut},
+		{1, mesh.Unready, ""},
+		{0, mesh.Stopped, ""}, // its sidecar gives up within seconds
+	} {
+		c := &control{verdict: "admit", succeeded: tt.succeeded, state: tt.state}
 		a, token := start(t, c)
 		if err := os.WriteFile(token, []byte(secret), 0o600); err != nil {
 			t.Fatal(err)
@@ -177,13 +186,13 @@ func TestWaitsOnlyWhereRequestsSucceed(t *testing.T) {
 			drain, ok := step.Action.(isa.Drain)
 			if ok && drain.Target.Service == "hotel/profile" {
 				found = true
-				if drain.Streams != want {
-					t.Errorf("%d succeeded: streams %q, want %q", succeeded, drain.Streams, want)
+				if drain.Streams != tt.want {
+					t.Errorf("%+v: streams %q", tt, drain.Streams)
 				}
 			}
 		}
 		if !found {
-			t.Errorf("%d succeeded: profile is not drained", succeeded)
+			t.Errorf("%+v: profile is not drained", tt)
 		}
 	}
 }
