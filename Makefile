@@ -59,11 +59,13 @@ demo: e2e-programs ## the main job on real Envoys: a fault, drain, restart, besi
 REQUESTS ?= 20000
 MESH     ?=
 KILL     ?=
+RUNS     ?= 1
+URLPATH  ?= /
 
 .PHONY: planned
 planned: e2e-programs ## restart healthy services in turn under load, beside a naive restart
 	@bin/e2e-planned -seed $(SEED) -rps $(RPS) -requests $(REQUESTS) -out $(or $(OUT),planned.json) \
-	  $(if $(MESH),-mesh $(MESH)) $(if $(KILL),-kill $(KILL))
+	  -runs $(RUNS) $(if $(MESH),-mesh $(MESH) -path $(URLPATH)) $(if $(KILL),-kill $(KILL))
 
 # --- tests ---------------------------------------------------------------------
 
