@@ -48,3 +48,25 @@ func BenchmarkHash(b *testing.B) {
 		isa.Hash(p, "ann")
 	}
 }
+
+// BenchmarkChecker is BenchmarkValidate with memory used again.
+func BenchmarkChecker(b *testing.B) {
+	env := fleet(5000)
+	p, _, _ := isa.ParseText([]byte(tenActions))
+	var c isa.Checker
+	b.ReportAllocs()
+	for b.Loop() {
+		c.Validate(&p, env)
+	}
+}
+
+// BenchmarkCheckerExpand is BenchmarkExpand with memory used again.
+func BenchmarkCheckerExpand(b *testing.B) {
+	env := fleet(5000)
+	p, _, _ := isa.ParseText([]byte(tenActions))
+	var c isa.Checker
+	b.ReportAllocs()
+	for b.Loop() {
+		c.Expand(&p, env)
+	}
+}

@@ -25,24 +25,48 @@ func Normalise(p Program) Program {
 func normalised(action Action) Action {
 	switch a := action.(type) {
 	case Restart:
-		a.Mode = cmp.Or(a.Mode, Rolling)
-		a.Deadline = cmp.Or(a.Deadline, DefaultRestartDeadline)
-		return a
+		if !a.complete() {
+			return a.normalised()
+		}
 	case Drain:
-		a.Share = cmp.Or(a.Share, 100)
-		a.Streams = cmp.Or(a.Streams, mesh.StreamsWait)
-		a.Deadline = cmp.Or(a.Deadline, DefaultDrainDeadline)
-		a.Lease = cmp.Or(a.Lease, DefaultLease)
-		return a
+		if !a.complete() {
+			return a.normalised()
+		}
 	case CircuitBreak:
-		a.Lease = cmp.Or(a.Lease, DefaultLease)
-		return a
+		if a.Lease == 0 {
+			a.Lease = DefaultLease
+			return a
+		}
 	case RateLimit:
-		a.Burst = cmp.Or(a.Burst, oneSecond(a.PerSecond))
-		a.Lease = cmp.Or(a.Lease, DefaultLease)
-		return a
+		if a.Burst == 0 || a.Lease == 0 {
+			a.Burst = cmp.Or(a.Burst, oneSecond(a.PerSecond))
+			a.Lease = cmp.Or(a.Lease, DefaultLease)
+			return a
+		}
 	}
 	return action
+}
+
+// complete reports whether nothing of a stands for a default.
+func (a *Restart) complete() bool { return a.Mode != "" && a.Deadline != 0 }
+
+func (a Restart) normalised() Restart {
+	a.Mode = cmp.Or(a.Mode, Rolling)
+	a.Deadline = cmp.Or(a.Deadline, DefaultRestartDeadline)
+	return a
+}
+
+// complete reports whether nothing of a stands for a default.
+func (a *Drain) complete() bool {
+	return a.Share != 0 && a.Streams != "" && a.Deadline != 0 && a.Lease != 0
+}
+
+func (a Drain) normalised() Drain {
+	a.Share = cmp.Or(a.Share, 100)
+	a.Streams = cmp.Or(a.Streams, mesh.StreamsWait)
+	a.Deadline = cmp.Or(a.Deadline, DefaultDrainDeadline)
+	a.Lease = cmp.Or(a.Lease, DefaultLease)
+	return a
 }
 
 // oneSecond is the default burst: what passes in a second, at least 1.

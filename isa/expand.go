@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sluicemesh/sluice/mesh"
@@ -25,7 +26,10 @@ import (
 // A step that stays one step keeps its id; else the n-th instance of step r gets r-n,
 // and r-n-d, r-n-r, r-n-t for its drain, restart and restore. Expand is deterministic
 // in p and env and does not change them; what it returns with faults must not be used.
-func Expand(p Program, env *Env) (Program, []Fault) {
+func Expand(p Program, env *Env) (Program, []Fault) { return new(expander).expand(&p, env) }
+
+func (e *expander) expand(written *Program, env *Env) (Program, []Fault) {
+	p := *written
 	if len(p.Steps) > MaxSteps {
 		return p, []Fault{{Code: CodeTooLarge, Path: "steps", Reason: fmt.Sprintf("%d steps", len(p.Steps)),
 			Remedy: fmt.Sprintf("at most %d as written; split the plan", MaxSteps)}}
@@ -33,9 +37,9 @@ func Expand(p Program, env *Env) (Program, []Fault) {
 	if env == nil {
 		env = &Env{}
 	}
-	e := expander{env: env, ends: make(map[StepID][]StepID, len(p.Steps))}
+	e.reset(env, len(p.Steps))
 	for i := range p.Steps {
-		if e.step(i, p.Steps[i]); len(e.steps) > MaxExpandedSteps {
+		if e.step(i, &p.Steps[i]); len(e.steps) > MaxExpandedSteps {
 			e.fault(i, CodeTooLarge, "the program is too large when expanded",
 				fmt.Sprintf("at most %d steps; restart fewer instances in one plan", MaxExpandedSteps))
 			break
@@ -49,7 +53,7 @@ func Expand(p Program, env *Env) (Program, []Fault) {
 	return p, e.unique()
 }
 
-// expander builds the expanded program.
+// expander builds the expanded program. Its slices and maps are used again for the next.
 type expander struct {
 	env    *Env
 	steps  []Step
@@ -57,6 +61,29 @@ type expander struct {
 	inner  []bool              // steps[i] follows a step of the same expansion
 	ends   map[StepID][]StepID // the expanded steps that end a written one; absent = itself
 	faults []Fault
+	after  []StepID         // where After lists and ends stand
+	found  []*mesh.Instance // of one target
+	seen   map[StepID]int
+	ids    strings.Builder // where made ids stand; never used again, they are immutable
+}
+
+// reset makes e ready for a program of n steps.
+func (e *expander) reset(env *Env, n int) {
+	if e.ends == nil {
+		e.ends, e.seen = make(map[StepID][]StepID), make(map[StepID]int, n)
+	}
+	clear(e.ends)
+	clear(e.seen)
+	e.env, e.ids, e.faults = env, strings.Builder{}, nil
+	e.steps, e.origin, e.inner = slices.Grow(e.steps[:0], n), slices.Grow(e.origin[:0], n), slices.Grow(e.inner[:0], n)
+	e.after = e.after[:0]
+}
+
+// list keeps ids as an After list.
+func (e *expander) list(ids ...StepID) []StepID {
+	start := len(e.after)
+	e.after = append(e.after, ids...)
+	return e.after[start:len(e.after):len(e.after)]
 }
 
 func (e *expander) fault(step int, code Code, reason, remedy string) {
@@ -72,18 +99,23 @@ func (e *expander) append(origin int, step Step, inner bool) {
 	e.inner = append(e.inner, inner)
 }
 
-func (e *expander) step(i int, step Step) {
-	step.Action = normalised(step.Action)
+func (e *expander) step(i int, written *Step) {
+	step := *written
 	switch a := step.Action.(type) {
 	case Restart:
-		e.restart(i, step, a)
+		e.restart(i, step, a.normalised())
 	case Drain:
-		if narrowed(a.Target) {
-			a.Target = e.bind(i, a.Target)
+		if bound := a.Target; narrowed(bound) {
+			a = a.normalised()
+			a.Target = e.bind(i, bound)
 			step.Action = a
+			e.add(i, step)
+			return
 		}
+		step.Action = normalised(step.Action)
 		e.add(i, step)
 	default:
+		step.Action = normalised(step.Action)
 		e.add(i, step)
 	}
 }
@@ -112,12 +144,16 @@ func (e *expander) bind(step int, t Target) Target {
 
 // instances lists what t is about: services in restart order, instances by name.
 func (e *expander) instances(step int, t Target) []*mesh.Instance {
-	services := []mesh.Service{t.Service}
+	services := t.Group
 	if len(t.Group) > 0 {
 		services = e.env.inRestartOrder(t.Group)
 	}
-	var out []*mesh.Instance
-	for _, service := range services {
+	out := e.found[:0]
+	for k := range max(1, len(services)) {
+		service := t.Service
+		if len(services) > 0 {
+			service = services[k]
+		}
 		before := len(out)
 		if facts := e.env.Find(service); facts != nil {
 			for i := range facts.Instances {
@@ -136,6 +172,7 @@ func (e *expander) instances(step int, t Target) []*mesh.Instance {
 			})
 		}
 	}
+	e.found = out
 	return out
 }
 
@@ -164,14 +201,23 @@ func (e *expander) restart(i int, step Step, a Restart) {
 	case a.Drain == "" && !a.NoDrain && !single(a.Target):
 		e.macro(i, step, a, found)
 	case len(found) == 1:
-		a.Target = Target{Service: found[0].Service, UID: found[0].UID}
-		step.Action = a
+		step.Action = e.one(step.Action, a, found[0])
 		e.add(i, step)
 	case a.Drain != "" && !e.quorum(a.Target):
 		e.sideBySide(i, step, a, found)
 	default:
 		e.inTurn(i, step, a, found)
 	}
+}
+
+// one returns restart a of one instance: as written, if nothing had to be written out.
+func (e *expander) one(written Action, a Restart, instance *mesh.Instance) Action {
+	target := Target{Service: instance.Service, UID: instance.UID}
+	if w, ok := written.(Restart); ok && w.complete() && w.Target.onlyUID() && w.Target.UID == target.UID {
+		return written
+	}
+	a.Target = target
+	return a
 }
 
 // quorum reports whether the members of the target must not be down together.
@@ -181,22 +227,23 @@ func (e *expander) quorum(t Target) bool {
 }
 
 func (e *expander) sideBySide(i int, step Step, a Restart, found []*mesh.Instance) {
-	ends := make([]StepID, len(found))
+	start := len(e.after)
 	for n, instance := range found {
 		a.Target = Target{Service: instance.Service, UID: instance.UID}
-		ends[n] = numbered(step.ID, n, "")
-		e.add(i, Step{ID: ends[n], After: step.After, Action: a})
+		id := e.numbered(step.ID, n, "")
+		e.after = append(e.after, id)
+		e.add(i, Step{ID: id, After: step.After, Action: a})
 	}
-	e.ends[step.ID] = ends
+	e.ends[step.ID] = e.after[start:len(e.after):len(e.after)]
 }
 
 func (e *expander) inTurn(i int, step Step, a Restart, found []*mesh.Instance) {
 	after := step.After
 	for n, instance := range found {
 		a.Target = Target{Service: instance.Service, UID: instance.UID}
-		id := numbered(step.ID, n, "")
+		id := e.numbered(step.ID, n, "")
 		e.append(i, Step{ID: id, After: after, Action: a}, n > 0)
-		after = []StepID{id}
+		after = e.list(id)
 	}
 	e.ends[step.ID] = after
 }
@@ -206,17 +253,17 @@ func (e *expander) macro(i int, step Step, a Restart, found []*mesh.Instance) {
 	after := step.After
 	for n, instance := range found {
 		target := Target{Service: instance.Service, UID: instance.UID}
-		drain := numbered(step.ID, n, "-d")
-		restart := numbered(step.ID, n, "-r")
-		restore := numbered(step.ID, n, "-t")
+		drain := e.numbered(step.ID, n, "-d")
+		restart := e.numbered(step.ID, n, "-r")
+		restore := e.numbered(step.ID, n, "-t")
 		e.append(i, Step{ID: drain, After: after, Action: Drain{
 			Target: target, Share: 100, OnEmpty: e.onEmpty(instance), Streams: mesh.StreamsWait,
 			Deadline: DefaultDrainDeadline, Lease: macroLease(a.Deadline),
 		}}, n > 0)
 		a.Target, a.Drain = target, drain
-		e.append(i, Step{ID: restart, After: []StepID{drain}, Action: a}, true)
-		e.append(i, Step{ID: restore, After: []StepID{restart}, Action: RestoreTraffic{Drain: drain}}, true)
-		after = []StepID{restore}
+		e.append(i, Step{ID: restart, After: e.list(drain), Action: a}, true)
+		e.append(i, Step{ID: restore, After: e.list(restart), Action: RestoreTraffic{Drain: drain}}, true)
+		after = e.list(restore)
 	}
 	e.ends[step.ID] = after
 }
@@ -240,8 +287,20 @@ func (e *expander) onEmpty(instance *mesh.Instance) mesh.OnEmpty {
 // serving reports whether an instance may be counted on; an unknown state may.
 func serving(i *mesh.Instance) bool { return i.State == mesh.Ready || i.State == "" }
 
-func numbered(id StepID, n int, suffix string) StepID {
-	return id + "-" + StepID(strconv.Itoa(n+1)) + StepID(suffix)
+// numbered makes an id; all of a program stand in few pieces of memory.
+func (e *expander) numbered(id StepID, n int, suffix string) StepID {
+	const piece = 256
+	number := strconv.Itoa(n + 1)
+	if e.ids.Cap()-e.ids.Len() < len(id)+1+len(number)+len(suffix) {
+		e.ids = strings.Builder{}
+		e.ids.Grow(piece)
+	}
+	start := e.ids.Len()
+	e.ids.WriteString(string(id))
+	e.ids.WriteByte('-')
+	e.ids.WriteString(number)
+	e.ids.WriteString(suffix)
+	return StepID(e.ids.String()[start:])
 }
 
 // rewire makes steps that follow a written step follow what ends it now.
@@ -251,21 +310,21 @@ func (e *expander) rewire() {
 		if e.inner[i] || !slices.ContainsFunc(after, func(id StepID) bool { return e.ends[id] != nil }) {
 			continue
 		}
-		var out []StepID
+		start := len(e.after)
 		for _, id := range after {
 			if ends := e.ends[id]; ends != nil {
-				out = append(out, ends...)
+				e.after = append(e.after, ends...)
 			} else {
-				out = append(out, id)
+				e.after = append(e.after, id)
 			}
 		}
-		e.steps[i].After = out
+		e.steps[i].After = e.after[start:len(e.after):len(e.after)]
 	}
 }
 
 // unique refuses expanded ids that meet an id as written.
 func (e *expander) unique() []Fault {
-	seen := make(map[StepID]int, len(e.steps))
+	seen := e.seen
 	for i := range e.steps {
 		id := e.steps[i].ID
 		if first, found := seen[id]; found && e.origin[first] != e.origin[i] {
@@ -275,4 +334,9 @@ func (e *expander) unique() []Fault {
 		seen[id] = i
 	}
 	return e.faults
+}
+
+// onlyUID reports whether t names its instance by UID and by nothing else.
+func (t *Target) onlyUID() bool {
+	return t.UID != "" && t.Instance == "" && t.Zone == "" && t.Version == "" && len(t.UIDs) == 0 && len(t.Group) == 0
 }

@@ -26,16 +26,24 @@ func (l Limits) complete() Limits {
 	l.MaxLease = cmp.Or(l.MaxLease, 120*time.Second)
 	l.MaxDrainDeadline = cmp.Or(l.MaxDrainDeadline, 30*time.Second)
 	if l.ProtectedNamespaces == nil {
-		l.ProtectedNamespaces = []string{
-			"calico-system", "cert-manager", "istio-cni", "istio-system", "kube-flannel", "kube-node-lease",
-			"kube-public", "kube-system", "linkerd", "linkerd-cni", "linkerd-viz", "observability",
-			"opentelemetry-operator-system", ownNamespace, "tigera-operator",
-		}
+		l.ProtectedNamespaces = protectedNamespaces()
 	}
 	if l.Self == nil {
-		l.Self = []mesh.Service{"sluice/agents", "sluice/sluiced", ownNamespace + "/sluice"}
+		l.Self = ownServices()
 	}
 	return l
+}
+
+func protectedNamespaces() []string {
+	return []string{
+		"calico-system", "cert-manager", "istio-cni", "istio-system", "kube-flannel", "kube-node-lease",
+		"kube-public", "kube-system", "linkerd", "linkerd-cni", "linkerd-viz", "observability",
+		"opentelemetry-operator-system", ownNamespace, "tigera-operator",
+	}
+}
+
+func ownServices() []mesh.Service {
+	return []mesh.Service{"sluice/agents", "sluice/sluiced", ownNamespace + "/sluice"}
 }
 
 // budget is how many services a plan may restart beyond its own group's restart set.

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/sluicemesh/sluice/mesh"
 )
 
 // Validate is the static type checker of programs as written: it returns the faults of p,
@@ -12,19 +15,35 @@ import (
 // what the program itself and the default limits tell is checked. Positions.Place points
 // the faults at the source. What the microkernel must know besides (locks, budgets, proofs,
 // the state of now) is not checked here.
-func Validate(p Program, env *Env) []Fault { return check(p, env, MaxSteps, maxID) }
+func Validate(p Program, env *Env) []Fault { return new(Checker).Validate(&p, env) }
 
 // ValidateExpanded is Validate for what Expand returned, which may be larger.
-func ValidateExpanded(p Program, env *Env) []Fault {
-	return check(p, env, MaxExpandedSteps, maxExpandedID)
+func ValidateExpanded(p Program, env *Env) []Fault { return new(Checker).ValidateExpanded(&p, env) }
+
+// Checker is Validate and Expand with memory that is used again, for who checks many
+// programs: once it is warm, a program without faults costs no allocation to check. The
+// zero value is ready. A Checker is not safe for concurrent use.
+type Checker struct {
+	checker  checker
+	expander expander
 }
 
-func check(p Program, env *Env, maxSteps, idLimit int) []Fault {
-	c := checker{p: &p, env: env, idLimit: idLimit}
-	if env != nil {
-		c.limits = env.Limits
-	}
-	c.limits = c.limits.complete()
+// Expand is the function Expand, but what it returns is valid until c expands again.
+func (c *Checker) Expand(p *Program, env *Env) (Program, []Fault) { return c.expander.expand(p, env) }
+
+// Validate is the function Validate.
+func (c *Checker) Validate(p *Program, env *Env) []Fault {
+	return c.checker.check(p, env, MaxSteps, maxID)
+}
+
+// ValidateExpanded is the function ValidateExpanded.
+func (c *Checker) ValidateExpanded(p *Program, env *Env) []Fault {
+	return c.checker.check(p, env, MaxExpandedSteps, maxExpandedID)
+}
+
+func (c *checker) check(p *Program, env *Env, maxSteps, idLimit int) []Fault {
+	c.reset(p, env, idLimit)
+	defer c.release()
 	if len(p.Steps) > maxSteps {
 		return []Fault{{Code: CodeTooLarge, Path: "steps", Reason: fmt.Sprintf("%d steps", len(p.Steps)),
 			Remedy: fmt.Sprintf("at most %d; split the plan", maxSteps)}}
@@ -48,7 +67,8 @@ func check(p Program, env *Env, maxSteps, idLimit int) []Fault {
 	return c.faults()
 }
 
-// checker holds one program while it is checked.
+// checker holds one program while it is checked. Its slices and maps are used again for
+// the next one.
 type checker struct {
 	p       *Program
 	env     *Env // nil = only the structure
@@ -57,12 +77,62 @@ type checker struct {
 	found   []finding
 	index   map[StepID]int // of large programs; small ones are searched
 	ordered bool           // ids and After lists make a partial order
+	after   []int          // the After lists of all steps as indexes of steps, -1 = unknown
+	ends    []int          // ends[i] is where the After list of step i ends in after
 	topo    []int          // steps, each behind those that it follows
 	words   int            // of a row of before
 	before  []uint64       // bit set: row i holds the steps that are confirmed before i starts
-	small   [64]uint64     // before, while the program is small
 	drains  []drainUse     // in the order of their steps
 	uses    []restartUse
+	open    []interval
+	places  []servicePlace
+	sets    []int // the number of the restart set that each place belongs to
+	coupled reached
+	kin     kinship
+	reach   []time.Duration // of longest
+	order   sorting
+
+	namespaces []string // the default limits, made once
+	own        []mesh.Service
+}
+
+// reset makes c ready for p.
+func (c *checker) reset(p *Program, env *Env, idLimit int) {
+	c.p, c.env, c.idLimit = p, env, idLimit
+	var limits Limits
+	if env != nil {
+		limits = env.Limits
+	}
+	if c.namespaces == nil {
+		c.namespaces, c.own = protectedNamespaces(), ownServices()
+	}
+	if limits.ProtectedNamespaces == nil {
+		limits.ProtectedNamespaces = c.namespaces
+	}
+	if limits.Self == nil {
+		limits.Self = c.own
+	}
+	c.limits = limits.complete()
+	n := min(len(p.Steps), MaxExpandedSteps)
+	clear(c.index)
+	c.found, c.drains, c.uses = c.found[:0], c.drains[:0], slices.Grow(c.uses[:0], n)
+	c.after, c.ends, c.topo = slices.Grow(c.after[:0], n), slices.Grow(c.ends[:0], n), slices.Grow(c.topo[:0], n)
+}
+
+// release lets go of the program and the world, which are the caller's.
+func (c *checker) release() {
+	c.p, c.env, c.kin.env = nil, nil, nil
+	clear(c.found)
+	clear(c.uses)
+}
+
+// follows returns the steps that step i names in After.
+func (c *checker) follows(i int) []int {
+	start := 0
+	if i > 0 {
+		start = c.ends[i-1]
+	}
+	return c.after[start:c.ends[i]]
 }
 
 // finding is a fault and the step that it sorts with: -1 the program itself.
@@ -141,7 +211,7 @@ func (c *checker) last(path string, code Code, reason, remedy string) {
 
 // find returns the step called id, -1 if there is none.
 func (c *checker) find(id StepID) int {
-	if c.index != nil {
+	if len(c.index) > 0 {
 		if i, found := c.index[id]; found {
 			return i
 		}

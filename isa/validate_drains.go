@@ -19,7 +19,7 @@ type drainUse struct {
 // restartUse is a restart: with a drain, as a macro, or of what takes no traffic.
 type restartUse struct {
 	step    int
-	restart *Restart
+	restart Restart
 	drain   int // index in drains, -1 = none
 }
 
@@ -38,7 +38,7 @@ func (c *checker) collect() {
 	for i := range c.p.Steps {
 		switch a := c.p.Steps[i].Action.(type) {
 		case Restart:
-			use := restartUse{step: i, restart: &a, drain: -1}
+			use := restartUse{step: i, restart: a, drain: -1}
 			if a.Drain != "" {
 				use.drain = c.drainOf(i, a.Drain)
 			}
@@ -93,9 +93,9 @@ func (c *checker) linear() {
 		}
 	}
 	for i := range c.p.Steps {
-		for _, id := range c.p.Steps[i].After {
-			if j := c.find(id); j >= 0 && j != i && c.awaits(j) {
-				c.add(i, "after", CodeLinear, "nothing can follow "+string(id)+": an await ends the plan",
+		for _, j := range c.follows(i) {
+			if j >= 0 && j != i && c.awaits(j) {
+				c.add(i, "after", CodeLinear, "nothing can follow "+string(c.p.Steps[j].ID)+": an await ends the plan",
 					"remove it from after")
 			}
 		}
@@ -133,7 +133,7 @@ func (c *checker) borrow(use *restartUse, d *drainUse) {
 			"let "+string(c.p.Steps[d.end].ID)+" follow "+string(c.p.Steps[use.step].ID))
 	}
 	drain, _ := c.p.Steps[d.step].Action.(Drain)
-	if reason := c.uncovered(&drain, use.restart); reason != "" {
+	if reason := c.uncovered(&drain, &use.restart); reason != "" {
 		c.add(use.step, "drain", CodeDrainRequired, reason, "drain all that is restarted, at 100 %")
 	}
 }
@@ -176,14 +176,14 @@ func (c *checker) leases() {
 	if len(c.drains) == 0 {
 		return
 	}
-	reach := make([]time.Duration, len(c.p.Steps))
+	c.reach = zeroed(c.reach, len(c.p.Steps))
 	for _, d := range c.drains {
 		if d.end < 0 || !c.precedes(d.step, d.end) {
 			continue
 		}
 		drain, _ := c.p.Steps[d.step].Action.(Drain)
 		lease := cmp.Or(drain.Lease, DefaultLease)
-		if need := c.longest(d, reach); lease > 0 && need > lease {
+		if need := c.longest(d); lease > 0 && need > lease {
 			c.add(d.step, "lease", CodeLease,
 				fmt.Sprintf("a lease of %s does not cover the %s that deadlines allow until step %s",
 					formatDuration(lease), formatDuration(need), c.p.Steps[d.end].ID),
@@ -193,16 +193,16 @@ func (c *checker) leases() {
 }
 
 // longest returns the longest chain of deadlines between a drain's start and its end.
-// reach is scratch space: when a step's deadline ends, counted from the drain's start.
-func (c *checker) longest(d drainUse, reach []time.Duration) time.Duration {
+func (c *checker) longest(d drainUse) time.Duration {
 	var most time.Duration
+	reach := c.reach // when a step's deadline ends, counted from the drain's start
 	for _, i := range c.topo {
 		reach[i] = 0
 		if !c.precedes(i, d.end) || c.precedes(i, d.step) {
 			continue
 		}
-		for _, id := range c.p.Steps[i].After {
-			reach[i] = max(reach[i], reach[c.find(id)])
+		for _, j := range c.follows(i) {
+			reach[i] = max(reach[i], reach[j])
 		}
 		reach[i] += c.allowed(i)
 		most = max(most, reach[i])
@@ -259,7 +259,7 @@ func (c *checker) over(a, b *interval) bool { return a.to >= 0 && c.precedes(a.t
 
 // intervals lists the times in which drains are in force, by service, then step.
 func (c *checker) intervals() []interval {
-	out := make([]interval, 0, len(c.drains)+len(c.uses))
+	out := c.open[:0]
 	for _, d := range c.drains {
 		drain, _ := c.p.Steps[d.step].Action.(Drain)
 		at := interval{drain.Target.Service, d.step, d.end, -1}
@@ -282,6 +282,7 @@ func (c *checker) intervals() []interval {
 	slices.SortStableFunc(out, func(a, b interval) int {
 		return cmp.Or(cmp.Compare(a.service, b.service), cmp.Compare(a.from, b.from))
 	})
+	c.open = out
 	return out
 }
 

@@ -10,9 +10,9 @@ import (
 // before callees, restart callees before callers, restore callees before callers. Drains
 // that are never in force together need no order among themselves.
 func (c *checker) orders() {
-	k := kinship{env: c.env}
-	c.restartOrder(&k)
-	c.drainOrders(&k)
+	c.kin.begin(c.env)
+	c.restartOrder(&c.kin)
+	c.drainOrders(&c.kin)
 }
 
 func (c *checker) restartOrder(k *kinship) {
@@ -97,7 +97,16 @@ func (c *checker) disorder(late servicePlace, operand, what string, first servic
 // reaches whom by calls.
 type kinship struct {
 	env   *Env
-	above map[mesh.Service]map[mesh.Service]bool // service -> its callers, direct or not
+	rows  map[mesh.Service]int // callee -> its row
+	above []reached            // rows: the callers of a callee, direct or not. More than rows holds is spare memory
+}
+
+func (k *kinship) begin(env *Env) {
+	if k.rows == nil {
+		k.rows = make(map[mesh.Service]int)
+	}
+	clear(k.rows)
+	k.env = env
 }
 
 // first returns -1 if a comes first, +1 if b does, 0 if there is no order between them:
@@ -127,34 +136,27 @@ func (k *kinship) first(a, b mesh.Service, order []mesh.Service, callersFirst bo
 
 // reaches reports whether caller reaches callee by calls, as far as is known.
 func (k *kinship) reaches(caller, callee mesh.Service) bool {
-	if k.above == nil {
-		k.above = make(map[mesh.Service]map[mesh.Service]bool)
-	}
-	above, known := k.above[callee]
+	row, known := k.rows[callee]
 	if !known {
-		above = k.callers(callee)
-		k.above[callee] = above
+		row = len(k.rows)
+		k.rows[callee] = row
+		if row == len(k.above) {
+			k.above = append(k.above, reached{})
+		}
+		k.above[row].callers(k.env, callee)
 	}
-	return above[caller]
+	return k.above[row].seen[caller]
 }
 
-// callers collects the direct and indirect callers of service.
-func (k *kinship) callers(service mesh.Service) map[mesh.Service]bool {
-	above := make(map[mesh.Service]bool)
-	queue := []mesh.Service{service}
-	for at := 0; at < len(queue); at++ {
-		facts := k.env.Find(queue[at])
-		if facts == nil {
-			continue
-		}
-		for _, list := range [2][]mesh.Service{facts.Callers, facts.Component} {
-			for _, caller := range list {
-				if !above[caller] {
-					above[caller] = true
-					queue = append(queue, caller)
-				}
-			}
+// callers collects the direct and indirect callers of service; service is one of them
+// only if it is in a cycle of calls.
+func (r *reached) callers(env *Env, service mesh.Service) {
+	r.begin(service)
+	delete(r.seen, service)
+	for at := 0; at < len(r.queue); at++ {
+		if facts := env.Find(r.queue[at]); facts != nil {
+			r.add(facts.Callers)
+			r.add(facts.Component)
 		}
 	}
-	return above
 }

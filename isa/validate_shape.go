@@ -4,13 +4,16 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // shape checks ids and After lists, and makes the partial order that they stand for.
 func (c *checker) shape() {
 	steps := c.p.Steps
 	if len(steps) > 16 {
-		c.index = make(map[StepID]int, len(steps))
+		if c.index == nil {
+			c.index = make(map[StepID]int, len(steps))
+		}
 		for i := range steps {
 			if _, found := c.index[steps[i].ID]; !found {
 				c.index[steps[i].ID] = i
@@ -21,8 +24,9 @@ func (c *checker) shape() {
 	for i := range steps {
 		c.identity(i)
 		for k, id := range steps[i].After {
-			c.follows(i, k, id)
+			c.resolve(i, k, id)
 		}
+		c.ends = append(c.ends, len(c.after))
 	}
 	if c.ordered {
 		c.sort()
@@ -47,8 +51,11 @@ func (c *checker) identity(i int) {
 	}
 }
 
-func (c *checker) follows(i, k int, id StepID) {
-	switch j := c.find(id); {
+// resolve finds the step that entry k of step i's After list names.
+func (c *checker) resolve(i, k int, id StepID) {
+	j := c.find(id)
+	c.after = append(c.after, j)
+	switch {
 	case j < 0:
 		c.add(i, itemPath("after", k), CodeUnknownStep, "there is no step "+quote(string(id)),
 			"name a step of this plan")
@@ -59,34 +66,60 @@ func (c *checker) follows(i, k int, id StepID) {
 	}
 }
 
-// sort puts the steps in a topological order and fills in before; cycles are faults.
-func (c *checker) sort() {
-	n := len(c.p.Steps)
-	waits := make([]int, n)
-	followers := make([][]int, n)
-	for i := range c.p.Steps {
-		for _, id := range c.p.Steps[i].After {
-			j := c.find(id)
-			waits[i]++
-			followers[j] = append(followers[j], i)
+// sorting is the memory of sort.
+type sorting struct {
+	waits     []int // for so many steps a step still waits
+	at        []int // the followers of step j are followers[at[j+1]:at[j+2]]
+	followers []int
+}
+
+// zeroed returns list with n zeros, in its own memory if that suffices.
+func zeroed[T int | uint64 | time.Duration](list []T, n int) []T {
+	list = slices.Grow(list[:0], n)[:n]
+	clear(list)
+	return list
+}
+
+// group lists for each step those that follow it: a counting sort of after.
+func (c *checker) group() {
+	s, n := &c.order, len(c.p.Steps)
+	s.waits, s.at, s.followers = zeroed(s.waits, n), zeroed(s.at, n+2), zeroed(s.followers, len(c.after))
+	for _, j := range c.after {
+		s.at[j+1]++
+	}
+	for j := range n {
+		s.at[j+1] += s.at[j] // where those of j end; filled backwards, it becomes where they start
+	}
+	s.at[n+1] = len(c.after)
+	for i := n - 1; i >= 0; i-- {
+		for _, j := range c.follows(i) {
+			s.waits[i]++
+			s.at[j+1]--
+			s.followers[s.at[j+1]] = i
 		}
 	}
-	c.topo = make([]int, 0, n)
-	for i := range waits {
-		if waits[i] == 0 {
+}
+
+// sort puts the steps in a topological order and fills in before; cycles are faults.
+func (c *checker) sort() {
+	c.group()
+	s, n := &c.order, len(c.p.Steps)
+	for i := range n {
+		if s.waits[i] == 0 {
 			c.topo = append(c.topo, i)
 		}
 	}
 	for at := 0; at < len(c.topo); at++ {
-		for _, f := range followers[c.topo[at]] {
-			if waits[f]--; waits[f] == 0 {
+		j := c.topo[at]
+		for _, f := range s.followers[s.at[j+1]:s.at[j+2]] {
+			if s.waits[f]--; s.waits[f] == 0 {
 				c.topo = append(c.topo, f)
 			}
 		}
 	}
 	if len(c.topo) < n {
 		c.ordered = false
-		c.cycles(waits)
+		c.cycles(s.waits)
 		return
 	}
 	c.closure()
@@ -94,16 +127,11 @@ func (c *checker) sort() {
 
 // closure computes before along the topological order.
 func (c *checker) closure() {
-	n := len(c.p.Steps)
-	c.words = (n + 63) / 64
-	c.before = c.small[:]
-	if n > 64 {
-		c.before = make([]uint64, n*c.words)
-	}
+	c.words = (len(c.p.Steps) + 63) / 64
+	c.before = zeroed(c.before, len(c.p.Steps)*c.words)
 	for _, i := range c.topo {
 		row := c.before[i*c.words : (i+1)*c.words]
-		for _, id := range c.p.Steps[i].After {
-			j := c.find(id)
+		for _, j := range c.follows(i) {
 			for w, bits := range c.before[j*c.words : (j+1)*c.words] {
 				row[w] |= bits
 			}
@@ -135,8 +163,8 @@ func (c *checker) cycles(waits []int) {
 
 // waiting returns a predecessor of step i that waits.
 func (c *checker) waiting(i int, waits []int) int {
-	for _, id := range c.p.Steps[i].After {
-		if j := c.find(id); waits[j] > 0 {
+	for _, j := range c.follows(i) {
+		if waits[j] > 0 {
 			return j
 		}
 	}

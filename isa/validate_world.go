@@ -173,16 +173,16 @@ func (c *checker) scaleFloor(i int, a *Scale, facts *ServiceFacts) {
 
 // restarted lists the services that the program restarts, each with its first step.
 func (c *checker) restarted() []servicePlace {
-	var out []servicePlace
+	out := c.places[:0]
 	for k := range c.uses {
 		use := &c.uses[k]
 		for _, service := range members(&use.restart.Target) {
 			out = append(out, servicePlace{service, use.step})
 		}
 	}
+	c.places = out
 	slices.SortStableFunc(out, func(a, b servicePlace) int {
-		return strings.Compare(string(a.service),
-			string(b.service))
+		return strings.Compare(string(a.service), string(b.service))
 	})
 	return slices.CompactFunc(out, func(a, b servicePlace) bool { return a.service == b.service })
 }
@@ -202,13 +202,13 @@ func (c *checker) blast() bool {
 	if len(places) == 0 {
 		return true
 	}
-	set := make([]int, len(places)) // the number of the set that each belongs to
-	sets, largest := 0, 0
+	c.sets = zeroed(c.sets, len(places))
+	set, sets, largest := c.sets, 0, 0
 	for k := range places {
 		if set[k] != 0 {
 			continue
 		}
-		coupled := c.env.restartSet(places[k].service)
+		coupled := c.coupled.restartSet(c.env, places[k].service)
 		if len(coupled) > c.limits.MaxGroupSize {
 			c.add(places[k].step, "target", CodeGroupTooLarge,
 				fmt.Sprintf("the restart set of %s has %d services, at most %d are allowed",
@@ -239,28 +239,45 @@ func (c *checker) blast() bool {
 const manyServices = 256
 
 // restartSet returns what must restart with service: its component and, again and again,
-// all that is sticky to it. Sorted; service itself is always in it.
-func (e *Env) restartSet(service mesh.Service) []mesh.Service {
+// all that is sticky to it. Sorted, valid until r is used again; service itself is in it.
+func (r *reached) restartSet(e *Env, service mesh.Service) []mesh.Service {
 	facts := e.Find(service)
+	r.begin(service)
 	if facts == nil || len(facts.Component) <= 1 && len(facts.StickyCallers) == 0 {
-		return []mesh.Service{service}
+		return r.queue
 	}
-	seen := map[mesh.Service]bool{service: true}
-	queue := []mesh.Service{service}
-	for at := 0; at < len(queue); at++ {
-		facts := e.Find(queue[at])
-		if facts == nil {
-			continue
-		}
-		for _, list := range [2][]mesh.Service{facts.Component, facts.StickyCallers} {
-			for _, other := range list {
-				if !seen[other] {
-					seen[other] = true
-					queue = append(queue, other)
-				}
-			}
+	for at := 0; at < len(r.queue); at++ {
+		if facts := e.Find(r.queue[at]); facts != nil {
+			r.add(facts.Component)
+			r.add(facts.StickyCallers)
 		}
 	}
-	slices.Sort(queue)
-	return queue
+	slices.Sort(r.queue)
+	return r.queue
+}
+
+// reached is a set of services that grows by what its members lead to.
+type reached struct {
+	seen  map[mesh.Service]bool
+	queue []mesh.Service // the members, in the order in which they were met
+}
+
+// begin makes service the only member.
+func (r *reached) begin(service mesh.Service) {
+	if r.seen == nil {
+		r.seen = make(map[mesh.Service]bool)
+	}
+	clear(r.seen)
+	r.seen[service] = true
+	r.queue = append(r.queue[:0], service)
+}
+
+// add makes services members.
+func (r *reached) add(services []mesh.Service) {
+	for _, s := range services {
+		if !r.seen[s] {
+			r.seen[s] = true
+			r.queue = append(r.queue, s)
+		}
+	}
 }
