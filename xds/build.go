@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -91,24 +92,74 @@ func (b *builder) upstream(out mesh.Outbound) {
 	protocol := ProtocolOf(b.scene.World, out.Service)
 	drain := b.overlay(mesh.OverlayDrain, out.Service)
 	b.add(ListenerType, outName(out.Service), outListener(out, protocol))
-	clusters := []string{string(out.Service)}
 	if protocol == mesh.TCP {
 		b.cluster(string(out.Service), out.Service, drain)
-	} else {
-		b.http = append(b.http, out)
-		b.add(RouteType, outName(out.Service), outRoutes(out))
-		b.cluster(string(out.Service), out.Service, nil)
-		b.cluster(Twin(out.Service), out.Service, drain)
-		clusters = append(clusters, Twin(out.Service))
-		if drain != nil && drain.Armed {
-			b.keys.drain(out.Service, drain.Drain)
-			b.generation = max(b.generation, drain.Generation)
+		b.breaker(out.Service, drain)
+		return
+	}
+	b.http = append(b.http, out)
+	b.cluster(string(out.Service), out.Service, nil)
+	b.cluster(Twin(out.Service), out.Service, drain)
+	ejects := b.breaker(out.Service, drain)
+	b.add(RouteType, outName(out.Service), limited(outRoutes(out, ejects),
+		b.limit(mesh.OverlayKey{Kind: mesh.OverlayLimit, Callee: out.Service, Caller: b.proxy.Service}),
+		limitKey(out.Service)))
+	if b.arm(drain) {
+		b.keys.drain(out.Service, drain.Drain)
+	}
+}
+
+// breaker lowers the circuit breakers towards an upstream, if an overlay says so. It
+// reports whether outlier detection is asked for: then there is one more cluster.
+func (b *builder) breaker(service mesh.Service, drain *Staged) (ejects bool) {
+	limits := b.overlay(mesh.OverlayBreak, service)
+	if limits == nil {
+		return false
+	}
+	name := Breaker(service)
+	if ejects = limits.Break.Consecutive5xx > 0; ejects {
+		cluster, endpoints := breakerCluster(service, limits.Break)
+		b.add(ClusterType, name, cluster)
+		b.add(EndpointType, endpoints, assignment(endpoints, b.scene.World, service, nil, netip.AddrPort{}))
+	}
+	if !b.arm(limits) {
+		return ejects
+	}
+	b.keys.thresholds(string(service), limits.Break)
+	b.keys.retries(string(service), limits.Break)
+	if ProtocolOf(b.scene.World, service) == mesh.HTTP && !parks(drain) {
+		b.keys.thresholds(Twin(service), limits.Break) // a request that is held is not refused
+	}
+	if ejects {
+		b.keys[breakKey(service)] = 100
+		b.keys.thresholds(name, limits.Break)
+		b.keys.retries(name, limits.Break)
+	}
+	return ejects
+}
+
+// limit returns this proxy's part of the rate limit on key, nil if there is none, and
+// turns it on if it is armed.
+func (b *builder) limit(key mesh.OverlayKey) *share {
+	for _, o := range b.overlays {
+		if o.Key != key {
+			continue
 		}
+		if b.arm(o) {
+			b.keys[limitKeyOf(key)] = 100
+		}
+		return shareOf(o.Limit, sharers(b.scene.World, key))
 	}
-	if limit := b.overlay(mesh.OverlayBreak, out.Service); limit != nil && limit.Armed {
-		b.keys.limit(clusters, limit.Break)
-		b.generation = max(b.generation, limit.Generation)
+	return nil
+}
+
+// arm reports whether an overlay's runtime keys are on; if so its generation counts.
+func (b *builder) arm(o *Staged) bool {
+	if o == nil || !o.Armed {
+		return false
 	}
+	b.generation = max(b.generation, o.Generation)
+	return true
 }
 
 // overlay returns the overlay of a kind on the edge from this proxy to callee, the one
@@ -146,7 +197,8 @@ func (b *builder) inbound() {
 	b.add(ClusterType, AppCluster, appCluster(p.App, protocol))
 	b.add(ListenerType, InboundListener, inListener(p.Inbound, protocol, b.scene.Cuts[p.Node]))
 	if protocol != mesh.TCP {
-		b.add(RouteType, InboundListener, inRoutes())
+		key := mesh.OverlayKey{Kind: mesh.OverlayLimit, Callee: p.Service}
+		b.add(RouteType, InboundListener, limited(inRoutes(), b.limit(key), limitKeyOf(key)))
 	}
 }
 
@@ -184,8 +236,12 @@ func ProtocolOf(world *mesh.World, service mesh.Service) mesh.Protocol {
 }
 
 // Concerns reports whether an overlay with key changes what proxy does: whether it
-// calls the callee, as one of the callers that the key names.
+// calls the callee, as one of the callers that the key names. A rate limit on all callers
+// is kept by the callee's own proxies.
 func Concerns(key mesh.OverlayKey, proxy *mesh.Proxy) bool {
+	if key.Kind == mesh.OverlayLimit && key.Caller == "" {
+		return proxy.Service == key.Callee && proxy.Inbound.IsValid()
+	}
 	if key.Caller != "" && key.Caller != proxy.Service {
 		return false
 	}

@@ -3,6 +3,7 @@ package xds_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 	"testing"
@@ -10,6 +11,8 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
 	"google.golang.org/protobuf/proto"
 
@@ -161,7 +164,7 @@ func TestReadiness(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	limit := mesh.Overlay{
-		Key: mesh.OverlayKey{Kind: mesh.OverlayLimit, Callee: "shop/cart"}, Limit: &mesh.LimitOverlay{PerSecond: 1},
+		Key: mesh.OverlayKey{Kind: mesh.OverlayLimit, Callee: "shop/store"}, Limit: &mesh.LimitOverlay{PerSecond: 1},
 	}
 	long := held("shop/cart", "uid-cart-0")
 	long.Drain.Hold = time.Minute
@@ -177,7 +180,7 @@ func TestValidate(t *testing.T) {
 		"hold too long":     {long, true, "are covered"},
 		"other protocol":    {drain("shop/cart", mesh.DrainOverlay{To: "shop/store"}), false, "protocols"},
 		"no reroute target": {drain("shop/cart", mesh.DrainOverlay{To: "shop/none"}), false, "no such service"},
-		"empty":             {mesh.Overlay{Key: limit.Key}, true, "rate limit"},
+		"empty":             {mesh.Overlay{Key: limit.Key}, false, "do not match"},
 		"drain of nothing":  {mesh.Overlay{Key: held("shop/cart").Key}, false, "do not match"},
 	} {
 		err := xds.Validate(shop(), test.overlay)
@@ -301,6 +304,94 @@ func TestBodies(t *testing.T) {
 			if err != nil || !proto.Equal(message, r.Message) || r.Body.GetTypeUrl() != string(typ) {
 				t.Errorf("%s %s: body is not the message: %v", typ.Short(), r.Name, err)
 			}
+		}
+	}
+}
+
+// Overlays compose in their fixed order, whatever the order in which they come.
+func TestCompositionHasOneOrder(t *testing.T) {
+	overlays := composed()
+	want, errs := xds.Build(shop(), "web-0", overlays)
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	for range len(overlays) {
+		overlays = append(overlays[1:], overlays[0])
+		got, _ := xds.Build(shop(), "web-0", overlays)
+		for _, typ := range xds.Types() {
+			if !xds.Same(&want, &got, typ) {
+				t.Errorf("%s depends on the order of the overlays", typ.Short())
+			}
+		}
+	}
+}
+
+// No overlay changes a cluster that is there already: its in-flight counts, and so the
+// proof of a drain, would be lost.
+func TestNoOverlayChangesACluster(t *testing.T) {
+	base := xds.Base(shop(), "web-0")
+	got, _ := xds.Build(shop(), "web-0", composed())
+	for _, r := range base.Clusters {
+		if now := got.Find(xds.ClusterType, r.Name); now == nil || now.Version != r.Version {
+			t.Errorf("%s changed", r.Name)
+		}
+	}
+	twin := got.Find(xds.ClusterType, "shop/cart~o").Message.(*clusterv3.Cluster)
+	if twin.GetOutlierDetection() != nil {
+		t.Error("the twin has outlier detection, which would eject the park")
+	}
+}
+
+// The parts of a limit add up to no more than the whole, however it is divided, and each
+// is what Envoy accepts.
+func TestLimitIsShared(t *testing.T) {
+	for _, rate := range []float64{1e-9, 0.02, 0.5, 1, 7, 19.99, 1000, 1e9} {
+		res, errs := xds.Build(shop(), "cart-0", []mesh.Overlay{limit("", mesh.LimitOverlay{PerSecond: rate})})
+		if len(errs) > 0 {
+			t.Fatal(errs)
+		}
+		route := res.Find(xds.RouteType, xds.InboundListener).Message.(*routev3.RouteConfiguration)
+		filter := new(ratelimitv3.LocalRateLimit)
+		packed := route.GetVirtualHosts()[0].GetTypedPerFilterConfig()["envoy.filters.http.local_ratelimit"]
+		if err := packed.UnmarshalTo(filter); err != nil {
+			t.Fatal(err)
+		}
+		if err := filter.ValidateAll(); err != nil {
+			t.Errorf("rate %g: %v", rate, err)
+		}
+		bucket := filter.GetTokenBucket()
+		interval := bucket.GetFillInterval().AsDuration()
+		share := float64(bucket.GetTokensPerFill().GetValue()) / interval.Seconds()
+		slowest := share > rate/2 && interval == 24*time.Hour // one a day is the least that can be said
+		if interval < 50*time.Millisecond || bucket.GetMaxTokens() < bucket.GetTokensPerFill().GetValue() ||
+			!slowest && math.Abs(share-rate/2) > rate/1000 {
+			t.Errorf("rate %g among two: each %v, that is %g a second, want half", rate, bucket, share)
+		}
+	}
+}
+
+func TestWhatCannotBeLimitedOrBroken(t *testing.T) {
+	onStore := limit("", mesh.LimitOverlay{PerSecond: 5})
+	onStore.Key.Callee = "shop/store"
+	bare := shop()
+	bare.Services[0].Instances[1].Proxy = ""
+	for _, test := range []struct {
+		name        string
+		world       *mesh.World
+		overlay     mesh.Overlay
+		unsupported bool
+	}{
+		{"a rate of raw TCP", shop(), onStore, true},
+		{"all calls of a service without sidecars", bare, limit("", mesh.LimitOverlay{PerSecond: 5}), true},
+		{"ejection of raw TCP", shop(), breaks("shop/store", mesh.BreakOverlay{Consecutive5xx: 5}), true},
+		{"requests of raw TCP", shop(), breaks("shop/store", mesh.BreakOverlay{MaxRequests: 5}), true},
+		{"a rate of nothing", shop(), limit("", mesh.LimitOverlay{}), false},
+		{"a rate that is no number", shop(), limit("", mesh.LimitOverlay{PerSecond: math.NaN()}), false},
+		{"an edge that is none", shop(), limit("outside/edge", mesh.LimitOverlay{PerSecond: 5}), false},
+	} {
+		err := xds.Validate(test.world, test.overlay)
+		if err == nil || errors.Is(err, xds.ErrUnsupported) != test.unsupported {
+			t.Errorf("%s: got error %v, want one, unsupported %t", test.name, err, test.unsupported)
 		}
 	}
 }

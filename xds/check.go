@@ -8,6 +8,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
@@ -55,6 +56,7 @@ func (c *checker) resource(r *Resource) {
 		}
 	case *routev3.RouteConfiguration:
 		for _, host := range m.GetVirtualHosts() {
+			c.limits(r.Name, host)
 			for _, route := range host.GetRoutes() {
 				c.route(r.Name, route)
 			}
@@ -83,6 +85,20 @@ func (c *checker) route(config string, route *routev3.Route) {
 	if action := route.GetRoute(); action != nil {
 		c.need(ClusterType, action.GetCluster(), "route "+config)
 	}
+}
+
+// limits notes the runtime key of a host's rate limit.
+func (c *checker) limits(config string, host *routev3.VirtualHost) {
+	packed := host.GetTypedPerFilterConfig()[limitFilter]
+	if packed == nil {
+		return
+	}
+	limit := new(ratelimitv3.LocalRateLimit)
+	if err := packed.UnmarshalTo(limit); err != nil {
+		c.fault("route %s: %w", config, err)
+		return
+	}
+	c.keys[limit.GetFilterEnabled().GetRuntimeKey()] = true
 }
 
 // need demands that the resource called name exists.

@@ -33,7 +33,13 @@ const (
 // resource carries a hash of the cluster: a change in place then asks for a new
 // resource, without which Envoy would wait 15 s for endpoints that it already has.
 func edsCluster(name string, protocol mesh.Protocol) (cluster *clusterv3.Cluster, assignment string) {
+	return named(name, protocol, func(*clusterv3.Cluster) {})
+}
+
+// named is an edsCluster with changes of its own.
+func named(name string, protocol mesh.Protocol, change func(*clusterv3.Cluster)) (*clusterv3.Cluster, string) {
 	c := baseCluster(name, protocol, 0)
+	change(c)
 	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
 	c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: aggregated()}
 	bytes, err := proto.MarshalOptions{Deterministic: true}.Marshal(c)
@@ -42,6 +48,32 @@ func edsCluster(name string, protocol mesh.Protocol) (cluster *clusterv3.Cluster
 	}
 	c.EdsClusterConfig.ServiceName = name + "@" + digest(bytes, 8)
 	return c, c.EdsClusterConfig.ServiceName
+}
+
+const (
+	ejectTime    = 10 * time.Second // of the first ejection; each further one is as much longer
+	ejectAtMost  = 50               // percent of the endpoints; of a single one, none
+	ejectCertain = 100              // percent
+)
+
+// breakerCluster is the base cluster of service with outlier detection. It is a cluster of
+// its own, so that the base is never changed, and its ejections end with the lease; it has
+// no park, which would be ejected. Its statistics are the base's.
+func breakerCluster(service mesh.Service, b *mesh.BreakOverlay) (cluster *clusterv3.Cluster, assignment string) {
+	return named(Breaker(service), mesh.HTTP, func(c *clusterv3.Cluster) {
+		c.AltStatName = string(service)
+		c.OutlierDetection = &clusterv3.OutlierDetection{
+			Consecutive_5Xx:                wrapperspb.UInt32(b.Consecutive5xx),
+			EnforcingConsecutive_5Xx:       wrapperspb.UInt32(ejectCertain),
+			EnforcingSuccessRate:           wrapperspb.UInt32(0),
+			ConsecutiveGatewayFailure:      wrapperspb.UInt32(b.Consecutive5xx),
+			EnforcingFailurePercentage:     wrapperspb.UInt32(0),
+			Interval:                       durationpb.New(time.Second),
+			BaseEjectionTime:               durationpb.New(ejectTime),
+			MaxEjectionPercent:             wrapperspb.UInt32(ejectAtMost),
+			SplitExternalLocalOriginErrors: false, // a refused connection counts as 5xx
+		}
+	})
 }
 
 // appCluster is a sidecar's way to its own application.

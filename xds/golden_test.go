@@ -75,6 +75,27 @@ func held(callee mesh.Service, uids ...mesh.UID) mesh.Overlay {
 	return drain(callee, mesh.DrainOverlay{Instances: uids, OnEmpty: mesh.OnEmptyHold, Hold: 15 * time.Second})
 }
 
+// limit limits calls of shop/cart, by caller or by all.
+func limit(caller mesh.Service, l mesh.LimitOverlay) mesh.Overlay {
+	return mesh.Overlay{
+		Key:        mesh.OverlayKey{Kind: mesh.OverlayLimit, Callee: "shop/cart", Caller: caller},
+		Generation: 5, Limit: &l,
+	}
+}
+
+func breaks(callee mesh.Service, b mesh.BreakOverlay) mesh.Overlay {
+	return mesh.Overlay{Key: mesh.OverlayKey{Kind: mesh.OverlayBreak, Callee: callee}, Generation: 3, Break: &b}
+}
+
+// composed is one overlay of each kind on one edge.
+func composed() []mesh.Overlay {
+	return []mesh.Overlay{
+		breaks("shop/cart", mesh.BreakOverlay{MaxRequests: 20, Consecutive5xx: 7}),
+		limit("shop/web", mesh.LimitOverlay{PerSecond: 0.5}),
+		held("shop/cart", "uid-cart-0", "uid-cart-1"),
+	}
+}
+
 // TestGolden compares what a proxy gets, whole for the base, and for each overlay the
 // resources that it changes: everything else must be the base's, byte for byte.
 func TestGolden(t *testing.T) {
@@ -104,6 +125,14 @@ func TestGolden(t *testing.T) {
 			Key:        mesh.OverlayKey{Kind: mesh.OverlayBreak, Callee: "shop/cart", Caller: "shop/web"},
 			Generation: 3, Break: &mesh.BreakOverlay{MaxRequests: 20},
 		}}},
+		{"rate-limit-of-an-edge", "web-0", []mesh.Overlay{limit("shop/web", mesh.LimitOverlay{PerSecond: 100, Burst: 10})}},
+		{"rate-limit-at-the-callee", "cart-0", []mesh.Overlay{limit("", mesh.LimitOverlay{PerSecond: 5})}},
+		{"rate-limit-at-the-callee-leaves-callers", "web-0", []mesh.Overlay{limit("", mesh.LimitOverlay{PerSecond: 5})}},
+		{"circuit-break-ejects", "web-0", []mesh.Overlay{breaks("shop/cart", mesh.BreakOverlay{
+			MaxRequests: 20, MaxRetries: 3, Consecutive5xx: 7,
+		})}},
+		{"circuit-break-tcp", "web-0", []mesh.Overlay{breaks("shop/store", mesh.BreakOverlay{MaxConnections: 9})}},
+		{"composed", "web-0", composed()},
 		{"callee-is-not-touched", "cart-0", []mesh.Overlay{held("shop/cart", "uid-cart-0")}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

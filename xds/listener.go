@@ -43,6 +43,7 @@ func outListener(out mesh.Outbound, protocol mesh.Protocol) *listenerv3.Listener
 		return listener(name, out.Listen, corev3.TrafficDirection_OUTBOUND, network(tcpFilter, filter))
 	}
 	manager := connectionManager(name, name)
+	manager.HttpFilters = append([]*hcmv3.HttpFilter{limiter()}, manager.HttpFilters...)
 	manager.AccessLog = accessLog("envoy.access_loggers.http_grpc", &alsv3.HttpGrpcAccessLogConfig{
 		CommonConfig: logConfig(),
 		// A gRPC error without a body comes as headers only.
@@ -65,6 +66,7 @@ func inListener(address netip.AddrPort, protocol mesh.Protocol, cut uint64) *lis
 			network(tcpFilter, tcpProxy(prefix, AppCluster, appRetries)))
 	}
 	manager := connectionManager(prefix, InboundListener)
+	manager.HttpFilters = append([]*hcmv3.HttpFilter{limiter()}, manager.HttpFilters...)
 	manager.StreamIdleTimeout = durationpb.New(0) // the caller's side has the deadline
 	return listener(InboundListener, address, corev3.TrafficDirection_INBOUND, network(hcmFilter, manager))
 }

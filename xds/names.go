@@ -22,6 +22,7 @@ const (
 
 	generationKey = "sl.gen"
 	twinSuffix    = "~o"
+	breakSuffix   = "~b"
 	outPrefix     = "out~"
 )
 
@@ -37,6 +38,10 @@ func Callee(cluster string) (service mesh.Service, twin bool) {
 	return mesh.Service(cluster), false
 }
 
+// Breaker names the cluster of service that ejects failing endpoints; it is there only
+// while an overlay asks for that.
+func Breaker(service mesh.Service) string { return string(service) + breakSuffix }
+
 // outName names the listener and the route configuration of an upstream.
 func outName(service mesh.Service) string { return outPrefix + string(service) }
 
@@ -44,8 +49,19 @@ func outName(service mesh.Service) string { return outPrefix + string(service) }
 func overlayKey(s mesh.Service) string { return "sl." + s.Namespace() + "." + s.Name() + ".o" }
 func holdKey(s mesh.Service) string    { return "sl." + s.Namespace() + "." + s.Name() + ".hold" }
 func shedKey(s mesh.Service) string    { return "sl." + s.Namespace() + "." + s.Name() + ".shed" }
+func breakKey(s mesh.Service) string   { return "sl." + s.Namespace() + "." + s.Name() + ".break" }
+func limitKey(s mesh.Service) string   { return "sl." + s.Namespace() + "." + s.Name() + ".limit" }
 
-// limitKey is Envoy's runtime key of a circuit breaker threshold.
-func limitKey(cluster, threshold string) string {
+// limitKeyOf is the runtime key of a rate limit: of an edge at its caller, of a callee as
+// a whole at its own proxies, which may call their own service too.
+func limitKeyOf(key mesh.OverlayKey) string {
+	if key.Caller == "" {
+		return limitKey(key.Callee) + ".in"
+	}
+	return limitKey(key.Callee)
+}
+
+// thresholdKey is Envoy's runtime key of a circuit breaker threshold.
+func thresholdKey(cluster, threshold string) string {
 	return "circuit_breakers." + cluster + ".default." + threshold
 }

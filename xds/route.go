@@ -17,8 +17,8 @@ import (
 const retryAfter = 5
 
 // outRoutes sends an upstream's requests to the twin while its runtime key is on, else
-// to the base.
-func outRoutes(out mesh.Outbound) *routev3.RouteConfiguration {
+// to the base; if ejects, to the cluster that ejects failing endpoints while that key is on.
+func outRoutes(out mesh.Outbound, ejects bool) *routev3.RouteConfiguration {
 	twin := forward(Twin(out.Service), out.Timeout, holdRetry())
 	overlay := &routev3.Route{
 		Name:   "overlay",
@@ -34,7 +34,16 @@ func outRoutes(out mesh.Outbound) *routev3.RouteConfiguration {
 		Action:                 forward(string(out.Service), out.Timeout, nil),
 		RequestHeadersToRemove: []string{CalleeHeader, ParkHeader},
 	}
-	return routes(outName(out.Service), overlay, base)
+	if !ejects {
+		return routes(outName(out.Service), overlay, base)
+	}
+	breaker := &routev3.Route{
+		Name:                   "break",
+		Match:                  while(everything(), breakKey(out.Service)),
+		Action:                 forward(Breaker(out.Service), out.Timeout, nil),
+		RequestHeadersToRemove: []string{CalleeHeader, ParkHeader},
+	}
+	return routes(outName(out.Service), overlay, breaker, base)
 }
 
 // inRoutes sends everything to the application.

@@ -23,19 +23,25 @@ func (k runtimeKeys) drain(service mesh.Service, d *mesh.DrainOverlay) {
 	}
 }
 
-// limit lowers the circuit breakers of service, base and twin alike.
-func (k runtimeKeys) limit(clusters []string, b *mesh.BreakOverlay) {
-	for _, cluster := range clusters {
-		for name, value := range map[string]uint32{
-			"max_requests":         b.MaxRequests,
-			"max_connections":      b.MaxConnections,
-			"max_pending_requests": b.MaxPending,
-			"max_retries":          b.MaxRetries,
-		} {
-			if value > 0 {
-				k[limitKey(cluster, name)] = float64(value)
-			}
+// thresholds lowers the circuit breakers of a cluster.
+func (k runtimeKeys) thresholds(cluster string, b *mesh.BreakOverlay) {
+	for name, value := range map[string]uint32{
+		"max_requests":         b.MaxRequests,
+		"max_connections":      b.MaxConnections,
+		"max_pending_requests": b.MaxPending,
+	} {
+		if value > 0 {
+			k[thresholdKey(cluster, name)] = float64(value)
 		}
+	}
+}
+
+// retries lowers the number of retries at once. It is never done to the twin, where a
+// request is held by being retried.
+func (k runtimeKeys) retries(cluster string, b *mesh.BreakOverlay) {
+	if b.MaxRetries > 0 {
+		k[thresholdKey(cluster, "retry_budget.budget_percent")] = 0
+		k[thresholdKey(cluster, "retry_budget.min_retry_concurrency")] = float64(b.MaxRetries)
 	}
 }
 

@@ -2,6 +2,7 @@ package xds
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/sluicemesh/sluice/mesh"
@@ -17,12 +18,9 @@ func Validate(world *mesh.World, o mesh.Overlay) error {
 	case o.Key.Kind == mesh.OverlayDrain && o.Drain != nil:
 		return validateDrain(world, o)
 	case o.Key.Kind == mesh.OverlayBreak && o.Break != nil:
-		if o.Break.Consecutive5xx > 0 {
-			return fmt.Errorf("%w: outlier detection on %s would eject parking endpoints", ErrUnsupported, o.Key.Callee)
-		}
-		return nil
-	case o.Key.Kind == mesh.OverlayLimit:
-		return fmt.Errorf("%w: rate limit on %s", ErrUnsupported, o.Key.Callee)
+		return validateBreak(world, o)
+	case o.Key.Kind == mesh.OverlayLimit && o.Limit != nil:
+		return validateLimit(world, o)
 	}
 	return fmt.Errorf("overlay %q on %s: its kind and its content do not match", o.Key.Kind, o.Key.Callee)
 }
@@ -48,6 +46,53 @@ func validateDrain(world *mesh.World, o mesh.Overlay) error {
 	return validateParks(world, o)
 }
 
+// validateBreak refuses thresholds that nothing would obey.
+func validateBreak(world *mesh.World, o mesh.Overlay) error {
+	b := o.Break
+	if ProtocolOf(world, o.Key.Callee) == mesh.TCP && b.MaxRequests|b.MaxRetries|b.Consecutive5xx > 0 {
+		return fmt.Errorf("%w: raw TCP service %s has connections, no requests: only connections and pending ones "+
+			"can be bounded", ErrUnsupported, o.Key.Callee)
+	}
+	return validateCallers(world, o.Key)
+}
+
+func validateLimit(world *mesh.World, o mesh.Overlay) error {
+	callee, rate := o.Key.Callee, o.Limit.PerSecond
+	switch {
+	case !(rate > 0) || math.IsInf(rate, 0): // NaN too
+		return fmt.Errorf("rate limit on %s: %g a second, want more than 0", callee, rate)
+	case ProtocolOf(world, callee) == mesh.TCP:
+		return fmt.Errorf("%w: rate limit on raw TCP service %s", ErrUnsupported, callee)
+	case o.Key.Caller == "" && !sidecars(world.Find(callee)):
+		return fmt.Errorf("%w: rate limit on %s, which has an instance without a sidecar: limit one caller",
+			ErrUnsupported, callee)
+	}
+	return validateCallers(world, o.Key)
+}
+
+// validateCallers demands that the caller of an edge calls the callee.
+func validateCallers(world *mesh.World, key mesh.OverlayKey) error {
+	if key.Caller == "" {
+		return nil
+	}
+	for i := range world.Proxies {
+		if Concerns(key, &world.Proxies[i]) {
+			return nil
+		}
+	}
+	return fmt.Errorf("overlay %s on %s: no proxy of %s calls it", key.Kind, key.Callee, key.Caller)
+}
+
+// sidecars reports whether every instance has one.
+func sidecars(state *mesh.ServiceState) bool {
+	for i := range state.Instances {
+		if state.Instances[i].Proxy == "" {
+			return false
+		}
+	}
+	return len(state.Instances) > 0
+}
+
 // validateParks checks that each proxy concerned can park requests.
 func validateParks(world *mesh.World, o mesh.Overlay) error {
 	if o.Drain.OnEmpty == mesh.OnEmptyNone || ProtocolOf(world, o.Key.Callee) == mesh.TCP {
@@ -61,15 +106,19 @@ func validateParks(world *mesh.World, o mesh.Overlay) error {
 	return nil
 }
 
-// Capability returns what overlays can do to service behind our own Envoys.
-func Capability(world *mesh.World, service mesh.Service) mesh.Capability {
-	state := world.Find(service)
-	if state == nil {
+// Capability returns what overlays can do to a service behind our own Envoys: the
+// capability matrix. One with an instance that has no sidecar can only be restarted.
+func Capability(state *mesh.ServiceState) mesh.Capability {
+	switch {
+	case state == nil:
 		return mesh.Capability{Grade: mesh.GradeD}
+	case !sidecars(state):
+		return mesh.Capability{InPlace: true, Grade: mesh.GradeD}
+	case state.Protocol == mesh.TCP:
+		return mesh.Capability{Drain: true, Hold: true, Break: true, InPlace: true, Grade: mesh.GradeA}
 	}
-	http := ProtocolOf(world, service) == mesh.HTTP
 	return mesh.Capability{
-		Drain: true, Hold: true, Shed: true, Reroute: true, Break: true,
-		InPlace: true, Grade: mesh.GradeA, Lapses: http,
+		Drain: true, Hold: true, Shed: true, Reroute: true, Limit: true, Break: true,
+		InPlace: true, Grade: mesh.GradeA, Lapses: true,
 	}
 }

@@ -34,6 +34,7 @@ import (
 	"github.com/sluicemesh/sluice/topology/als"
 	"github.com/sluicemesh/sluice/topology/feed"
 	"github.com/sluicemesh/sluice/topology/otlp"
+	"github.com/sluicemesh/sluice/xds"
 	xdsserver "github.com/sluicemesh/sluice/xds/server"
 )
 
@@ -284,18 +285,19 @@ func (d *daemon) kernelConfig(tracer trace.Tracer) driver.Config {
 		Overlays: d.proxies.Traffic().Installed,
 	})
 	return driver.Config{
-		Policy:    policy,
-		Open:      d.openJournal,
-		Traffic:   traffic{d.proxies.Traffic()},
-		Processes: processes{client: d.registry, feed: d.feed},
-		Topology:  d.feed,
-		Now:       time.Now,
-		Log:       d.log,
-		Tracer:    tracer,
-		Metrics:   d.metrics,
-		Monitor:   watcher,
-		Loads:     watcher,
-		Symptoms:  onsets{d.feed},
+		Policy:       policy,
+		Open:         d.openJournal,
+		Traffic:      traffic{d.proxies.Traffic()},
+		Capabilities: xds.Capability,
+		Processes:    processes{client: d.registry, feed: d.feed},
+		Topology:     d.feed,
+		Now:          time.Now,
+		Log:          d.log,
+		Tracer:       tracer,
+		Metrics:      d.metrics,
+		Monitor:      watcher,
+		Loads:        watcher,
+		Symptoms:     onsets{d.feed},
 	}
 }
 

@@ -26,6 +26,7 @@ type app struct {
 	listener net.Listener
 	serving  sync.WaitGroup
 	inFlight atomic.Int64
+	failing  atomic.Bool // answers 500 at once
 	conns    sync.Map // raw TCP
 }
 
@@ -77,6 +78,10 @@ func (a *app) handle(w http.ResponseWriter, req *http.Request) {
 	}
 	body, err := io.ReadAll(req.Body)
 	if err != nil {
+		return
+	}
+	if a.failing.Load() {
+		w.WriteHeader(http.StatusInternalServerError)
 		return
 	}
 	for _, name := range []string{"x-sluice-callee", "x-sluice-park"} {

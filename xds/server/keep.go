@@ -69,7 +69,7 @@ func (s *Server) markLapsed(node string, now time.Time) {
 	}
 	for _, id := range s.keys() {
 		o := s.overlays[id]
-		if o.lapsed || !o.Armed || !o.armedAt.Before(at) || o.need[node] == nil || !s.lapses(o) {
+		if o.lapsed || !o.Armed || !o.armedAt.Before(at) || o.need[node] == nil || !s.lapses(o.Key) {
 			continue
 		}
 		o.lapsed = true

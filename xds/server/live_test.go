@@ -34,6 +34,11 @@ func TestLive(t *testing.T) {
 		{"websocket and gRPC pass, and are cut by policy", streams},
 		{"the overlay lapses without a control plane, and the next one comes up clean", lapse},
 		{"an overlay applied before the proxies are back covers the gap", handover},
+		{"a rate is limited, at the caller and at the callee", rateLimits},
+		{"a limit lapses without a control plane", limitLapses},
+		{"requests at once are bounded", breaks},
+		{"a failing instance is ejected", ejects},
+		{"limit, breaker and drain compose", limitsCompose},
 		{"the first proof after a restart does not wait for load reports", firstProof},
 	} {
 		if !t.Run(test.name, func(t *testing.T) {

@@ -148,7 +148,7 @@ func (s *Server) observe(g *openGate, o *installed) mesh.Proof {
 // target sets who must speak, and of what.
 func (s *Server) target(g *openGate, o *installed) {
 	callers := s.required(o.Key)
-	g.clusters = []string{string(o.Key.Callee), xds.Twin(o.Key.Callee)}
+	g.clusters = []string{string(o.Key.Callee), xds.Twin(o.Key.Callee), xds.Breaker(o.Key.Callee)}
 	g.addresses = nil
 	var callees []string
 	for _, instance := range s.drained(o) {
@@ -204,9 +204,10 @@ func (s *Server) since(o *installed, id string) time.Time {
 	return at
 }
 
-// lapses reports whether an overlay ends by itself at the proxies.
-func (s *Server) lapses(o *installed) bool {
-	return xds.ProtocolOf(s.world, o.Key.Callee) != mesh.TCP
+// lapses reports whether an overlay on key ends by itself at the proxies: all do but the
+// drain of a raw TCP service, which is no matter of runtime keys.
+func (s *Server) lapses(key mesh.OverlayKey) bool {
+	return key.Kind != mesh.OverlayDrain || xds.ProtocolOf(s.world, key.Callee) != mesh.TCP
 }
 
 // cutStreams replaces the inbound listeners of the target when streams are left and the

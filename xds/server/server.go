@@ -49,7 +49,7 @@ type Server struct {
 	now       func() time.Time
 	grpc      *grpc.Server
 	metrics   *metrics
-	admin     *http.Client // of the proxies' admin interfaces
+	admin     *http.Client    // of the proxies' admin interfaces
 	ctx       context.Context // of all streams and of what the server does by itself
 	cancel    context.CancelFunc
 	running   sync.WaitGroup

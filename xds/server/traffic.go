@@ -169,12 +169,39 @@ func (s *Server) needLate(o *installed) {
 		if _, known := o.need[id]; known || s.nodes[id] == nil || o.need == nil {
 			continue
 		}
-		versions := need{xds.EndpointType: s.nodes[id].version[xds.EndpointType]}
-		if xds.ProtocolOf(s.world, o.Key.Callee) != mesh.TCP {
-			versions[xds.RuntimeType] = s.nodes[id].version[xds.RuntimeType]
-		}
-		o.need[id] = versions
+		o.need[id] = s.needs(s.nodes[id], o.Key)
 	}
+}
+
+// needs returns the versions from which on a node has what it is to have now of the types
+// that an overlay on key changes.
+func (s *Server) needs(n *node, key mesh.OverlayKey) need {
+	out := need{}
+	for _, t := range s.carriers(key) {
+		out[t] = n.version[t]
+		// Routes wait for the clusters that they name, and are offered in one go.
+		if t == xds.RouteType && !xds.Same(&n.serving, &n.target, t) {
+			out[t]++
+		}
+	}
+	return out
+}
+
+// carriers lists the types of resources that carry an overlay. A proxy may have none of
+// the others, and then never ACKs them.
+func (s *Server) carriers(key mesh.OverlayKey) []xds.TypeURL {
+	tcp := xds.ProtocolOf(s.world, key.Callee) == mesh.TCP
+	switch {
+	case key.Kind == mesh.OverlayLimit:
+		return []xds.TypeURL{xds.RouteType, xds.RuntimeType}
+	case key.Kind == mesh.OverlayBreak && tcp:
+		return []xds.TypeURL{xds.RuntimeType}
+	case key.Kind == mesh.OverlayBreak:
+		return []xds.TypeURL{xds.ClusterType, xds.EndpointType, xds.RouteType, xds.RuntimeType}
+	case tcp:
+		return []xds.TypeURL{xds.EndpointType}
+	}
+	return []xds.TypeURL{xds.EndpointType, xds.RuntimeType}
 }
 
 // required lists the proxies of the world that call the target, sorted.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/sluicemesh/sluice/mesh"
-	"github.com/sluicemesh/sluice/xds"
 	"github.com/sluicemesh/sluice/xds/gate"
 )
 
@@ -147,14 +146,13 @@ func (s *Server) clean(id string, key mesh.OverlayKey) bool {
 		return true
 	}
 	now := s.now()
-	if s.ledger.Connected(id).IsZero() && xds.ProtocolOf(s.world, key.Callee) != mesh.TCP {
+	if s.ledger.Connected(id).IsZero() && s.lapses(key) {
 		if slices.Contains(s.leases.Shadows(), id) {
 			_, lapsed := s.leases.Lapsed(id, now)
 			return lapsed
 		}
 		return now.Sub(s.started) > s.leases.TTL() // what a server before this one armed is over, too
 	}
-	versions := need{xds.EndpointType: n.version[xds.EndpointType], xds.RuntimeType: n.version[xds.RuntimeType]}
-	state, _ := s.state(id, versions)
+	state, _ := s.state(id, s.needs(n, key))
 	return state == gate.Acked
 }
