@@ -5,25 +5,47 @@ import (
 	"reflect"
 )
 
-// Likeness returns a hash that two states have in common if nothing can tell them apart
-// from now on: how many steps led to them does not count, nor which step touched a plan
-// last. The policy is left out: it is the journal's.
-func Likeness(s State) [sha256.Size]byte {
-	s.events, s.policy = 0, Policy{}
-	s.plans, s.done = timeless(s.plans), timeless(s.done)
+// Likeness is a hash that two states have in common if nothing can tell them apart from
+// now on: how many steps led to them does not count, nor which step touched a plan last.
+// The policy is left out: it is the journal's.
+type Likeness [sha256.Size]byte
+
+// Likenesses computes the Likeness of many states that share plans: each plan is hashed
+// once. The zero value is ready to use.
+type Likenesses struct{ plans map[*plan]Likeness }
+
+// maxLikenesses bounds how many plans are remembered.
+const maxLikenesses = 1 << 16
+
+// Of returns the Likeness of s.
+func (l *Likenesses) Of(s State) Likeness {
 	e := encoder{h: sha256.New()}
+	for _, list := range [][]*plan{s.plans, s.done} {
+		e.number(uint64(len(list)))
+		for _, p := range list {
+			like := l.plan(p)
+			e.buf = append(e.buf, like[:]...)
+		}
+	}
+	s.events, s.policy, s.plans, s.done = 0, Policy{}, nil, nil
 	e.value(reflect.ValueOf(s))
 	e.flush()
-	return [sha256.Size]byte(e.h.Sum(nil))
+	return Likeness(e.h.Sum(nil))
 }
 
-// timeless returns copies of the plans without the mark of the step that touched them.
-func timeless(plans []*plan) []*plan {
-	out := make([]*plan, len(plans))
-	for i, p := range plans {
-		c := *p
-		c.edited = 0
-		out[i] = &c
+func (l *Likenesses) plan(p *plan) Likeness {
+	if like, known := l.plans[p]; known {
+		return like
 	}
-	return out
+	c := *p
+	c.edited = 0
+	e := encoder{h: sha256.New()}
+	e.value(reflect.ValueOf(&c).Elem())
+	e.flush()
+	like := Likeness(e.h.Sum(nil))
+	if l.plans == nil || len(l.plans) >= maxLikenesses {
+		l.plans = make(map[*plan]Likeness)
+	}
+	l.plans[p] = like
+	return like
 }

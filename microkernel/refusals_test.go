@@ -1,6 +1,7 @@
 package microkernel_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -104,6 +105,36 @@ func TestAPlanWhoseRestartSetGrewWhileItWaitedIsStale(t *testing.T) {
 	})})
 	if got := verdict(t, effects); got != "reject:stale-epoch" {
 		t.Errorf("got %s, want reject:stale-epoch", got)
+	}
+}
+
+func TestTooLargeAGroupIsHeldWithTheCheapestCut(t *testing.T) {
+	policy := microkernel.DefaultPolicy()
+	policy.MaxGroupSize = 1
+	program := restart("p")
+	program.Steps = program.Steps[:1]
+	program.Steps[0].Action = isa.Restart{Target: isa.Target{Group: []mesh.Service{"shop/cart", "shop/front"}}}
+	by := microkernel.Principal{Name: "rules", Role: microkernel.Proposer}
+	view := lone(func(v *microkernel.View) {
+		front := v.Services[0]
+		front.Name, front.Instances = "shop/front", slices.Clone(front.Instances)
+		for i := range front.Instances {
+			front.Instances[i].Service, front.Instances[i].UID = front.Name, "f-"+front.Instances[i].UID
+		}
+		front.Component, front.Callers, front.FanIn = []mesh.Service{"shop/front"}, nil, 0
+		v.Services[0].StickyCallers = []mesh.Service{"shop/front"}
+		v.Services = append(v.Services, front)
+		v.RestartSet, v.RestartSeq = []mesh.Service{"shop/cart", "shop/front"}, []mesh.Service{"shop/cart", "shop/front"}
+		v.RestoreSeq, v.DrainOrder = v.RestartSeq, []mesh.Service{"shop/front", "shop/cart"}
+		v.Cut = []microkernel.CallEdge{{Caller: "shop/front", Callee: "shop/cart", Calls: 17}}
+	})
+	s, effects := microkernel.Step(led(policy), microkernel.Submitted{By: by, Program: program, View: view})
+	if got := verdict(t, effects); got != "hold:group-too-large" {
+		t.Fatalf("got %s, want hold:group-too-large", got)
+	}
+	r, _ := s.Record("p")
+	if reason := r.Verdict.Faults[0].Reason; !strings.Contains(reason, "1 of their calls or sticky marks (17 calls seen): shop/front -> shop/cart (17)") {
+		t.Errorf("reason %q", reason)
 	}
 }
 

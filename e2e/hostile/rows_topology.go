@@ -12,11 +12,7 @@ import (
 // topologyRows are the attacks that only the call graph shows (phase T).
 func topologyRows() []attack {
 	return []attack{
-		text("12", "a restart set above the limit", "HOLD:group-too-large", agent, func(t *trial) (*fleet, string) {
-			n := pick(t, 31, 32, 40, 60)
-			f, names := coupled(n)
-			return f, "g1 = restart [" + strings.Join(names, ",") + "]"
-		}),
+		{row: "12", name: "a restart set above the limit", door: "api", expected: "HOLD:group-too-large", run: cuttable},
 		text("12", "a component that cannot be cut", "HOLD:group-too-large", agent, func(t *trial) (*fleet, string) {
 			f, names := circle(300)
 			return f, "g1 = restart [" + strings.Join(names, ",") + "]"
@@ -54,6 +50,22 @@ func coupled(n int) (*fleet, []string) {
 		names = append(names, string(name))
 	}
 	return f, names
+}
+
+// cuttable asks for too large a set, and looks for the cut that an approver is to see.
+func cuttable(t *trial) (result, error) {
+	f, names := coupled(pick(t, 31, 32, 40, 60))
+	p, err := t.start(f)
+	if err != nil {
+		return result{}, err
+	}
+	id, source := t.plan("g1 = restart [%s]", strings.Join(names, ","))
+	a := p.propose(agent, source)
+	const shown = "the cheapest cut that keeps every set within it is 1 of their calls or sticky marks (5000 calls seen): shop/user"
+	if len(a.Faults) == 0 || !strings.Contains(a.Faults[0].Reason, shown) {
+		return result{got: a.got(), code: a.Code}, fmt.Errorf("no cut is shown: %v", a.Faults)
+	}
+	return t.finish(p, id, a)
 }
 
 // circle is a component of n services.

@@ -184,7 +184,7 @@ func (k *Kernel) recheck(e microkernel.Recheck) func(context.Context) event {
 		if !found {
 			return nil
 		}
-		view := k.views.of(record.Written)
+		view := k.views.facts(record.Written)
 		return func(at microkernel.Stamp) microkernel.Event {
 			return microkernel.Viewed{Stamp: at, Plan: e.Plan, View: view, Look: e.Look}
 		}

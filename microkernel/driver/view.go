@@ -16,9 +16,19 @@ type views struct {
 	history *history
 }
 
-// of returns the facts for program as they are now. Everything that the program claims
-// is recomputed: its restart set, orders and blast radius come from the present graph.
+// of returns the facts for program as they are now, and the cheapest cut if its restart set
+// is too large.
 func (v *views) of(program isa.Program) microkernel.View {
+	view := v.facts(program)
+	if limit := v.cfg.Policy.MaxGroupSize; limit > 0 && len(view.RestartSet) > limit {
+		view.Cut = cutOf(view.RestartSet, v.cfg.Topology.Snapshot().Edges(), limit)
+	}
+	return view
+}
+
+// facts returns the facts for program as they are now. Everything that the program claims
+// is recomputed: its restart set, orders and blast radius come from the present graph.
+func (v *views) facts(program isa.Program) microkernel.View {
 	snapshot, world := v.cfg.Topology.Snapshot(), v.cfg.Processes.World()
 	named := namedBy(&program)
 	restart := snapshot.Planned(named.restarted)

@@ -17,7 +17,8 @@ const proxies = 2
 // node is one state of the kernel and of the world. It is a value: moves work on clones.
 type node struct {
 	kernel    microkernel.State
-	now       microkernel.Instant // moves only when a timer runs out, or in an outage
+	like      microkernel.Likeness // of kernel
+	now       microkernel.Instant  // moves only when a timer runs out, or in an outage
 	left      Budget
 	process   int  // of the control plane, from 1
 	down      bool // no process runs
@@ -77,8 +78,8 @@ type former struct {
 	replicas int
 }
 
-// start is the state in which nothing has happened yet.
-func start(s *Setup, left Budget) *node {
+// newNode is the world before anything has happened.
+func newNode(s *Setup, left Budget) *node {
 	n := &node{kernel: microkernel.New(microkernel.DefaultPolicy()), now: microkernel.Instant(time.Hour), left: left, process: 1, down: true}
 	n.replicas = [3]int{1, s.Replicas, 1}
 	for i, name := range services() {
