@@ -2,7 +2,6 @@ package topology
 
 import (
 	"slices"
-	"time"
 
 	"github.com/sluicemesh/sluice/mesh"
 )
@@ -20,42 +19,18 @@ type Graph struct {
 	ids                   map[mesh.Service]int32
 	names                 []mesh.Service
 	registered            []bool
-	edgeOf                map[uint64]int32 // caller<<32 | callee -> index in edges
-	edges                 []edge
+	edges                 edgeTable
+	recent                *recent
 	registry              *registry
-	round                 uint64 // of Register
 	nodes                 *nodes // of the present registration, nil = to be numbered
 	structure             *structure
-	dirty                 bool // structure is not that of the present edges
-	started               time.Time
+	build                 builder
+	dirty                 bool   // structure is not that of the present edges
+	requests              uint64 // calls on the edges of structure
+	started               int64  // Unix nanoseconds of the first call, 0 = none
 	quarantine            Quarantine
 	maxServices, maxEdges int
 }
-
-// edge is what is known of one ordered pair of services.
-type edge struct {
-	caller, callee int32
-	counts         [evidenceKinds]count
-	sources        Source
-	declared       bool
-	declaredSticky bool
-	learnedSticky  bool
-	round          uint64 // of the Register that last declared it
-	first, last    time.Time
-}
-
-// count is calls and errors by one kind of evidence.
-type count struct{ calls, errors uint64 }
-
-// Kinds of evidence that count calls, the best first: an edge's figures are those of
-// the first that has any, so that what two sources report counts once.
-const (
-	countLog = iota
-	countMetric
-	countSpan
-	countConnection
-	evidenceKinds
-)
 
 // Quarantine counts evidence that was kept out, by reason.
 type Quarantine struct {
@@ -82,7 +57,7 @@ type registry struct {
 // NewGraph returns an empty graph; nothing is registered.
 func NewGraph() *Graph {
 	return &Graph{
-		series: NewSeries(), ids: map[mesh.Service]int32{}, edgeOf: map[uint64]int32{},
+		series: NewSeries(), ids: map[mesh.Service]int32{}, edges: newEdgeTable(),
 		registry: &registry{}, dirty: true, maxServices: MaxServices, maxEdges: MaxEdges,
 	}
 }
@@ -109,7 +84,7 @@ func (g *Graph) RegisterNames(services []mesh.Service) {
 		}
 	}
 	if !slices.Equal(was, g.registered) {
-		g.dirty, g.nodes = true, nil
+		g.dirty, g.nodes, g.recent = true, nil, nil
 	}
 }
 
@@ -131,7 +106,7 @@ func (g *Graph) Register(world *mesh.World) {
 	}
 	g.registry = next
 	g.RegisterNames(names)
-	g.round++
+	g.edges.doubtDeclared()
 	for i := range world.Services {
 		for _, up := range world.Services[i].Upstreams {
 			g.Declare(world.Services[i].Name, up.Service, up.Sticky)
@@ -162,10 +137,9 @@ func (r *registry) add(s *mesh.ServiceState) {
 
 // forgetDeclared drops the declarations that the last Register did not repeat.
 func (g *Graph) forgetDeclared() {
-	for i := range g.edges {
-		e := &g.edges[i]
-		if e.declared && e.round != g.round {
-			e.declared, e.declaredSticky, g.dirty = false, false, true
+	for i, m := range g.edges.marks {
+		if m&markDoubted != 0 {
+			g.edges.marks[i], g.dirty = m&^(markDoubted|markDeclared|markDeclaredSticky), true
 		}
 	}
 }
@@ -174,64 +148,97 @@ func (g *Graph) forgetDeclared() {
 // declarations. Unregistered names are quarantined.
 func (g *Graph) Declare(caller, callee mesh.Service, sticky bool) {
 	e := g.edge(caller, callee)
-	if e == nil {
+	if e < 0 {
 		return
 	}
-	if !e.declared || e.declaredSticky != sticky {
-		g.dirty = true
+	was := g.edges.marks[e]
+	is := was&^(markDoubted|markDeclaredSticky) | markDeclared
+	if sticky {
+		is |= markDeclaredSticky
 	}
-	e.declared, e.declaredSticky, e.round = true, sticky, g.round
+	g.edges.marks[e] = is
+	g.dirty = g.dirty || was&^markDoubted != is
 }
 
 // MarkSticky records that caller was seen not to survive a restart of callee.
 func (g *Graph) MarkSticky(caller, callee mesh.Service) {
-	if e := g.edge(caller, callee); e != nil && !e.learnedSticky {
-		e.learnedSticky, g.dirty = true, true
+	if e := g.edge(caller, callee); e >= 0 && g.edges.marks[e]&markLearnedSticky == 0 {
+		g.edges.marks[e] |= markLearnedSticky
+		g.dirty = true
 	}
 }
 
 // Observe records the evidence of a call. A call that names an unregistered service is
 // counted in Quarantine and leaves no trace.
-func (g *Graph) Observe(c Call) {
-	kind, ok := countKind(&c)
+func (g *Graph) Observe(c Call) { g.observe(&c) }
+
+// ObserveAll is Observe for each of calls, which are not changed.
+func (g *Graph) ObserveAll(calls []Call) {
+	for i := range calls {
+		g.observe(&calls[i])
+	}
+}
+
+func (g *Graph) observe(c *Call) {
+	kind, ok := countKind(c)
 	if !ok {
 		g.quarantine.UnknownSource++
 		return
 	}
-	c.Instance = string(g.registry.uids[c.Instance])
 	if c.Caller == "" {
-		if id, known := g.ids[c.Callee]; !known || !g.registered[id] {
-			g.quarantine.UnknownCallee++
-			return
-		}
-		g.series.Record(c)
+		g.observeServed(c)
 		return
 	}
-	e := g.edge(c.Caller, c.Callee)
-	if e == nil {
+	e := g.recentEdge(c.Caller, c.Callee)
+	if e < 0 {
 		return
 	}
-	if e.sources == 0 {
-		g.dirty = true
+	if was := g.edges.marks[e]; was|byte(c.Source) != was {
+		g.edges.marks[e], g.dirty = was|byte(c.Source), true
 	}
-	e.sources |= c.Source
-	if e.first.IsZero() || c.At.Before(e.first) && !c.Existence {
-		e.first = c.At
+	f := g.edges.figure(e)
+	at := unixNano(c.At)
+	if f.first == 0 || at < f.first && !c.Existence {
+		f.first = at
 	}
-	if c.At.After(e.last) && !c.Existence || e.last.IsZero() {
-		e.last = c.At
+	if at > f.last && !c.Existence || f.last == 0 {
+		f.last = at
 	}
 	if c.Existence {
 		return
 	}
-	if g.started.IsZero() || c.At.Before(g.started) {
-		g.started = c.At
+	if g.started == 0 || at < g.started {
+		g.started = at
 	}
-	e.counts[kind].calls += c.weight()
+	g.requests -= f.best().calls
+	f.counts[kind].calls += c.weight()
 	if c.Failed {
-		e.counts[kind].errors += c.weight()
+		f.counts[kind].errors += c.weight()
 	}
-	g.series.Record(c)
+	g.requests += f.best().calls
+	if !g.series.timely(c.At.Unix()) {
+		return
+	}
+	family := familyOf(c)
+	if f.tracks[family] == 0 {
+		f.tracks[family] = g.series.track(trackKey{family, string(c.Caller), c.Callee}) + 1
+	}
+	g.series.write(f.tracks[family]-1, c)
+	if c.Instance != "" {
+		g.series.recordInstance(family, string(g.registry.uids[c.Instance]), c)
+	}
+}
+
+// observeServed records what a callee reported of itself.
+func (g *Graph) observeServed(c *Call) {
+	track := g.recentServed(c.Callee)
+	if track == noService {
+		g.quarantine.UnknownCallee++
+		return
+	}
+	if !c.Existence && g.series.timely(c.At.Unix()) {
+		g.series.write(track, c)
+	}
 }
 
 // countKind returns which counter c belongs to; false if its source is none or several.
@@ -249,31 +256,28 @@ func countKind(c *Call) (int, bool) {
 	return 0, false
 }
 
-// edge returns the edge caller -> callee, new if need be; nil, counted, if a name is
-// not registered or the table is full.
-func (g *Graph) edge(caller, callee mesh.Service) *edge {
+// edge returns the edge caller -> callee, new if need be; -1, counted, if a name is not
+// registered or the table is full.
+func (g *Graph) edge(caller, callee mesh.Service) int32 {
 	from, known := g.ids[caller]
 	if !known || !g.registered[from] {
 		g.quarantine.UnknownCaller++
-		return nil
+		return -1
 	}
 	to, known := g.ids[callee]
 	if !known || !g.registered[to] {
 		g.quarantine.UnknownCallee++
-		return nil
+		return -1
 	}
-	key := uint64(from)<<32 | uint64(to)
-	at, known := g.edgeOf[key]
-	if !known {
-		if len(g.edges) >= g.maxEdges {
+	e := g.edges.find(from, to)
+	if e < 0 {
+		if g.edges.len() >= g.maxEdges {
 			g.quarantine.OverEdges++
-			return nil
+			return -1
 		}
-		at = int32(len(g.edges))
-		g.edges = append(g.edges, edge{caller: from, callee: to})
-		g.edgeOf[key] = at
+		e = g.edges.add(from, to)
 	}
-	return &g.edges[at]
+	return e
 }
 
 // intern returns the id of a name, false, counted, if the table is full.
@@ -291,19 +295,3 @@ func (g *Graph) intern(name mesh.Service) (int32, bool) {
 	g.registered = append(g.registered, false)
 	return id, true
 }
-
-// best returns the counts of the best kind of evidence that has any.
-func (e *edge) best() count {
-	for _, c := range e.counts {
-		if c.calls > 0 {
-			return c
-		}
-	}
-	return count{}
-}
-
-// exists reports whether there is any evidence or declaration of e.
-func (e *edge) exists() bool { return e.sources != 0 || e.declared || e.learnedSticky }
-
-// sticky reports whether e is declared or was learned to be sticky.
-func (e *edge) sticky() bool { return e.declaredSticky || e.learnedSticky }

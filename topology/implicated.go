@@ -71,8 +71,7 @@ func (st *study) shift(i int32) *shift {
 	if known := st.shifts[i]; known != nil {
 		return known
 	}
-	e := st.s.edges[i]
-	caller, callee := st.s.names[e.caller], st.s.names[e.callee]
+	caller, callee := st.s.names[st.s.caller(i)], st.s.names[st.s.callee[i]]
 	sh := &shift{
 		before:  st.s.series.edgeTick(caller, callee, st.from, st.onset),
 		after:   st.s.series.edgeTick(caller, callee, st.since, st.to),
@@ -116,11 +115,11 @@ func (sh *shift) worse() bool { return sh.failing || sh.slow }
 // symptom itself, or it lost the evidence that it had. A declaration alone is no
 // evidence.
 func (st *study) implicated(i int32) bool {
-	e := st.s.edges[i]
-	if !e.observed || e.caller == e.callee {
+	callee := st.s.callee[i]
+	if st.s.marks[i]&markObserved == 0 || st.s.caller(i) == callee {
 		return false
 	}
-	if st.others.has(e.callee) {
+	if st.others.has(callee) {
 		return true
 	}
 	sh := st.shift(i)
@@ -129,7 +128,7 @@ func (st *study) implicated(i int32) bool {
 
 // reason says in numbers and registered names what happened on edge i.
 func (st *study) reason(i int32) string {
-	caller, sh := st.s.names[st.s.edges[i].caller], st.shift(i)
+	caller, sh := st.s.names[st.s.caller(i)], st.shift(i)
 	switch {
 	case sh.failing:
 		return fmt.Sprintf("errors %.1f%% of %d calls from %s, before %.1f%%",
@@ -162,13 +161,14 @@ func (st *study) closure(root int32) (members []int32, why map[int32][]int32) {
 		v := members[at]
 		for i := s.out[v]; i < s.out[v+1]; i++ {
 			if st.implicated(i) {
-				callee := s.edges[i].callee
+				callee := s.callee[i]
 				why[callee] = append(why[callee], i)
 				join(callee)
 			}
 		}
-		for _, i := range s.into[s.in[v]:s.in[v+1]] {
-			if caller := s.edges[i].caller; s.edges[i].sticky && caller != v {
+		entering, callers := s.entering(v)
+		for at, i := range entering {
+			if caller := callers[at]; s.sticky(i) && caller != v {
 				why[caller] = append(why[caller], i)
 				join(caller)
 			}

@@ -32,8 +32,9 @@ func (s *Snapshot) missed(nodes []int32) Missed {
 			n, fresh := s.trials(i, split.Unix())
 			calls, news = calls+n, news+fresh
 		}
-		for _, i := range s.into[s.in[v]:s.in[v+1]] {
-			if inside.has(s.edges[i].caller) {
+		entering, callers := s.entering(v)
+		for at, i := range entering {
+			if inside.has(callers[at]) {
 				continue // counted as an outgoing edge above
 			}
 			n, fresh := s.trials(i, split.Unix())
@@ -48,9 +49,8 @@ func (s *Snapshot) missed(nodes []int32) Missed {
 
 // trials returns the calls on edge i since split and 1 if it was first seen then.
 func (s *Snapshot) trials(i int32, split int64) (calls, fresh uint64) {
-	e := s.edges[i]
-	calls = s.series.edgeCalls(s.names[e.caller], s.names[e.callee], split, s.at.Unix()+1)
-	if s.rows[i].sources != 0 && s.rows[i].first.Unix() >= split {
+	calls = s.series.edgeCalls(s.names[s.caller(i)], s.names[s.callee[i]], split, s.at.Unix()+1)
+	if f := s.figure(i); s.marks[i]&markObserved != 0 && f != nil && timeOf(f.first).Unix() >= split {
 		return max(calls, 1), 1
 	}
 	return calls, 0

@@ -24,9 +24,10 @@ func (s *structure) restartSet(nodes []int32) []int32 {
 	}
 	for at := 0; at < len(set); at++ {
 		v := set[at]
-		for _, i := range s.into[s.in[v]:s.in[v+1]] {
-			if s.edges[i].sticky {
-				join(s.edges[i].caller)
+		entering, callers := s.entering(v)
+		for at, i := range entering {
+			if s.sticky(i) {
+				join(callers[at])
 			}
 		}
 	}
@@ -42,7 +43,7 @@ func (s *structure) drainOrder(set []int32) []int32 {
 	pending := make([]int, len(set)) // callers of each that are not yet in order
 	below := make([][]int, len(set))
 	for i, v := range set {
-		reached := s.calleesOf(v)
+		reached := s.reach(v)
 		for j, w := range set {
 			if s.component[v] != s.component[w] && reached.has(w) {
 				below[i] = append(below[i], j)
@@ -77,24 +78,24 @@ func (s *structure) drainsBefore(v, w int32) bool {
 
 // entryRank is 0 for a node with a caller outside its component, else 1.
 func (s *structure) entryRank(v int32) int {
-	for _, i := range s.into[s.in[v]:s.in[v+1]] {
-		if s.component[s.edges[i].caller] != s.component[v] {
+	for _, caller := range s.callers[s.in[v]:s.in[v+1]] {
+		if s.component[caller] != s.component[v] {
 			return 0
 		}
 	}
 	return 1
 }
 
-// calleesOf marks all that v reaches by calls, v included.
-func (s *structure) calleesOf(v int32) marks {
+// reach marks all that v reaches by calls, v included.
+func (s *structure) reach(v int32) marks {
 	marked := newMarks(len(s.names))
 	marked.add(v)
 	queue := []int32{v}
 	for at := 0; at < len(queue); at++ {
 		u := queue[at]
-		for _, e := range s.edges[s.out[u]:s.out[u+1]] {
-			if marked.add(e.callee) {
-				queue = append(queue, e.callee)
+		for _, callee := range s.calleesOf(u) {
+			if marked.add(callee) {
+				queue = append(queue, callee)
 			}
 		}
 	}
@@ -108,8 +109,8 @@ func (s *structure) outsideCallers(set []int32) int {
 		inside.add(v)
 	}
 	for _, v := range set {
-		for _, i := range s.into[s.in[v]:s.in[v+1]] {
-			if caller := s.edges[i].caller; !inside.has(caller) && callers.add(caller) {
+		for _, caller := range s.callers[s.in[v]:s.in[v+1]] {
+			if !inside.has(caller) && callers.add(caller) {
 				n++
 			}
 		}
@@ -157,9 +158,9 @@ func (s *Snapshot) membersOf(why map[int32][]int32, watch, restart []int32) []Me
 		}
 		reasons := slices.Clone(why[v])
 		for i := s.out[v]; i < s.out[v+1]; i++ {
-			e := s.edges[i]
-			coupled := e.sticky || s.component[e.caller] == s.component[e.callee]
-			if coupled && e.caller != e.callee && inside.has(e.callee) && inside.has(v) {
+			callee := s.callee[i]
+			coupled := s.sticky(i) || s.component[v] == s.component[callee]
+			if coupled && v != callee && inside.has(callee) && inside.has(v) {
 				reasons = append(reasons, i)
 			}
 		}

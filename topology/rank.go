@@ -63,7 +63,7 @@ func (st *study) passOn(v int32, score map[int32]float64, because map[int32]int3
 	strengths := map[int32]float64{}
 	total := 0.0
 	for i := s.out[v]; i < s.out[v+1]; i++ {
-		if ranked.has(s.edges[i].callee) || !st.implicated(i) {
+		if ranked.has(s.callee[i]) || !st.implicated(i) {
 			continue
 		}
 		if strength := st.strength(i, own); strength > 0 {
@@ -77,7 +77,7 @@ func (st *study) passOn(v int32, score map[int32]float64, because map[int32]int3
 	score[v] -= passed
 	for i := s.out[v]; i < s.out[v+1]; i++ { // not over the map: its order is not fixed
 		if strength := strengths[i]; strength > 0 {
-			callee := s.edges[i].callee
+			callee := s.callee[i]
 			score[callee] += passed * strength / total
 			if known, found := because[callee]; !found || strengths[known] < strength {
 				because[callee] = i
@@ -94,8 +94,9 @@ type suffering struct {
 // suffered sums what the callers of v saw.
 func (st *study) suffered(v int32) suffering {
 	var sum suffering
-	for _, i := range st.s.into[st.s.in[v]:st.s.in[v+1]] {
-		if !st.s.edges[i].observed || st.s.edges[i].caller == v {
+	entering, callers := st.s.entering(v)
+	for at, i := range entering {
+		if st.s.marks[i]&markObserved == 0 || callers[at] == v {
 			continue
 		}
 		sh := st.shift(i)
@@ -109,7 +110,7 @@ func (st *study) suffered(v int32) suffering {
 // strength is the share of own that edge i explains, 0..1.
 func (st *study) strength(i int32, own suffering) float64 {
 	sh := st.shift(i)
-	if (sh.worse() || sh.lost) && st.down(st.s.edges[i].callee) {
+	if (sh.worse() || sh.lost) && st.down(st.s.callee[i]) {
 		return 1
 	}
 	if !sh.worse() {
@@ -138,7 +139,7 @@ func (st *study) strength(i int32, own suffering) float64 {
 func (st *study) worstCaller(v int32) int32 {
 	worst := int32(-1)
 	for _, i := range st.s.into[st.s.in[v]:st.s.in[v+1]] {
-		if !st.s.edges[i].observed || !st.shift(i).worse() {
+		if st.s.marks[i]&markObserved == 0 || !st.shift(i).worse() {
 			continue
 		}
 		if worst < 0 || cmp.Or(cmp.Compare(st.shift(i).errors, st.shift(worst).errors),

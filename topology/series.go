@@ -25,11 +25,11 @@ const (
 // so that a request which two sources report counts once.
 //
 // The zero value is not usable; see NewSeries. A frozen copy shares chunks with its
-// origin, which copies a chunk before it writes to it again.
+// origin, which copies a track or chunk before it writes to it again.
 type Series struct {
 	index      map[trackKey]int32
 	callers    map[mesh.Service][]mesh.Service
-	tracks     []track
+	tracks     []*track
 	clock      int64 // Unix seconds of the last Advance, 0 = never
 	generation uint64
 	shared     bool // index and callers belong to a frozen copy too
@@ -47,8 +47,11 @@ const (
 	byInstance // of an instance of a service, as callers saw it
 )
 
+// edgeFamilyCount is how many families an edge has; they come first.
+const edgeFamilyCount = 3
+
 // edgeFamilies lists the families of an edge, the best first.
-func edgeFamilies() [3]family { return [...]family{byLog, bySpan, byConnection} }
+func edgeFamilies() [edgeFamilyCount]family { return [...]family{byLog, bySpan, byConnection} }
 
 type trackKey struct {
 	family family
@@ -58,8 +61,9 @@ type trackKey struct {
 
 // track is the ring of one edge, service or instance.
 type track struct {
-	last   int64 // latest second that was written
-	chunks [chunkCount]*chunk
+	last       int64  // latest second that was written
+	generation uint64 // of the Series in which it was last copied
+	chunks     [chunkCount]*chunk
 }
 
 type chunk struct {
@@ -119,52 +123,84 @@ func (s *Series) Dropped() uint64 { return s.dropped }
 // Record adds c to its edge (or, without a caller, to what the callee reports of
 // itself) and to its instance. Calls that only show existence are ignored.
 func (s *Series) Record(c Call) {
-	if c.Existence {
+	if c.Existence || !s.timely(c.At.Unix()) {
 		return
 	}
-	second := c.At.Unix()
-	ahead := second - s.clock
-	if s.clock != 0 && (ahead > int64(MaxAhead/time.Second) || ahead <= -int64(Retention/time.Second)) {
-		s.dropped++
-		return
-	}
-	kind := byLog
+	kind := familyOf(&c)
+	id := s.track(trackKey{kind, string(c.Caller), c.Callee})
+	s.write(id, &c)
+	s.recordInstance(kind, c.Instance, &c)
+}
+
+// familyOf returns the family of the track that c belongs to.
+func familyOf(c *Call) family {
 	switch {
 	case c.Caller == "":
-		kind = byServer
+		return byServer
 	case c.Connection:
-		kind = byConnection
+		return byConnection
 	case !c.Source.Unsampled():
-		kind = bySpan
+		return bySpan
 	}
-	s.write(trackKey{kind, string(c.Caller), c.Callee}, second, &c)
-	if c.Instance != "" && kind != byServer && kind != bySpan {
-		s.write(trackKey{byInstance, c.Instance, c.Callee}, second, &c)
+	return byLog
+}
+
+// recordInstance adds c, which is of kind, to the instance of its callee.
+func (s *Series) recordInstance(kind family, instance string, c *Call) {
+	if instance != "" && kind != byServer && kind != bySpan {
+		s.write(s.track(trackKey{byInstance, instance, c.Callee}), c)
 	}
 }
 
-// write adds c to the tick of second of the track of key.
-func (s *Series) write(key trackKey, second int64, c *Call) {
-	id, known := s.index[key]
-	if !known {
-		if len(s.tracks) == MaxTracks {
-			s.dropped++
-			return
-		}
-		id = s.insert(key)
+// timely reports whether second is neither too old nor too far ahead; if it is, the
+// call is counted as dropped.
+func (s *Series) timely(second int64) bool {
+	ahead := second - s.clock
+	if s.clock != 0 && (ahead > int64(MaxAhead/time.Second) || ahead <= -int64(Retention/time.Second)) {
+		s.dropped++
+		return false
 	}
-	t := s.tracks[id].writable(second, s.generation)
-	if t == nil {
+	return true
+}
+
+// track returns the track of key, new if need be; -1 if the table is full.
+func (s *Series) track(key trackKey) int32 {
+	if id, known := s.index[key]; known {
+		return id
+	}
+	if len(s.tracks) == MaxTracks {
+		return -1
+	}
+	return s.insert(key)
+}
+
+// write adds c to the tick of its second of a track; what has none is counted as
+// dropped.
+func (s *Series) write(id int32, c *Call) {
+	if id < 0 {
 		s.dropped++
 		return
 	}
-	s.tracks[id].last = max(s.tracks[id].last, second)
-	n := c.weight()
-	t.requests = saturate(t.requests, n)
-	if c.Failed {
-		t.errors = saturate(t.errors, n)
+	t := s.tracks[id]
+	if t.generation != s.generation {
+		private := *t
+		private.generation = s.generation
+		t = &private
+		s.tracks[id] = t
 	}
-	t.addCell(bucketOf(c.Latency), n)
+	second := c.At.Unix()
+	at := t.writable(second, s.generation)
+	if at == nil {
+		s.dropped++
+		return
+	}
+	t.last = max(t.last, second)
+	n := c.weight()
+	at.requests = saturate(at.requests, n)
+	if c.Failed {
+		at.errors = saturate(at.errors, n)
+	}
+	at.addCell(bucketOf(c.Latency), n)
 }
 
 // insert gives key a track.
@@ -174,7 +210,7 @@ func (s *Series) insert(key trackKey) int32 {
 	}
 	id := int32(len(s.tracks))
 	s.index[key] = id
-	s.tracks = append(s.tracks, track{})
+	s.tracks = append(s.tracks, &track{generation: s.generation})
 	caller := mesh.Service(key.from)
 	if key.family <= byConnection && !slices.Contains(s.callers[key.callee], caller) {
 		s.callers[key.callee] = append(s.callers[key.callee], caller)
@@ -219,15 +255,22 @@ func (t *track) readable(second int64) *tick {
 
 // addCell counts n in bucket.
 func (t *tick) addCell(bucket uint16, n uint64) {
-	i, found := slices.BinarySearchFunc(t.cells, bucket, func(c cell, b uint16) int { return int(c.bucket) - int(b) })
-	if !found {
-		t.cells = slices.Insert(t.cells, i, cell{bucket: bucket})
+	low, high := 0, len(t.cells)
+	for low < high {
+		if middle := int(uint(low+high) / 2); t.cells[middle].bucket < bucket {
+			low = middle + 1
+		} else {
+			high = middle
+		}
 	}
-	t.cells[i].count = saturate(t.cells[i].count, n)
+	if low == len(t.cells) || t.cells[low].bucket != bucket {
+		t.cells = slices.Insert(t.cells, low, cell{bucket: bucket})
+	}
+	t.cells[low].count = saturate(t.cells[low].count, n)
 }
 
-// Freeze returns a copy of s that later writes to s do not change. It costs one copy
-// of the table of tracks; chunks are copied when they are next written.
+// Freeze returns a copy of s that later writes to s do not change. It costs one
+// pointer a track; tracks and chunks are copied when they are next written.
 func (s *Series) Freeze() *Series {
 	frozen := *s
 	frozen.tracks = slices.Clone(s.tracks)

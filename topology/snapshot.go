@@ -16,17 +16,10 @@ type Snapshot struct {
 	*structure
 	at       time.Time
 	started  time.Time
-	rows     []row // by edge of structure
+	figures  []*figureChunk // by number of edge in the Graph
 	series   *Series
 	registry *registry
 	requests uint64
-}
-
-// row is what an edge's figures were.
-type row struct {
-	count
-	sources     Source
-	first, last time.Time
 }
 
 // Edge is a call relation with its evidence.
@@ -41,20 +34,15 @@ type Edge struct {
 }
 
 // Snapshot returns the graph as it is at now. Between two snapshots with the same epoch
-// the shape is shared, so the cost is that of copying figures.
+// the shape is shared; figures are shared until they are next written.
 func (g *Graph) Snapshot(now time.Time) *Snapshot {
 	g.series.Advance(now)
 	if g.dirty {
 		g.structure, g.dirty = buildStructure(g), false
 	}
 	snap := &Snapshot{
-		structure: g.structure, at: now, started: g.started,
-		rows: make([]row, len(g.structure.source)), series: g.series.Freeze(), registry: g.registry,
-	}
-	for i, at := range g.structure.source {
-		e := &g.edges[at]
-		snap.rows[i] = row{count: e.best(), sources: e.sources, first: e.first, last: e.last}
-		snap.requests += snap.rows[i].calls
+		structure: g.structure, at: now, started: timeOf(g.started), requests: g.requests,
+		figures: g.edges.share(), series: g.series.Freeze(), registry: g.registry,
 	}
 	return snap
 }
@@ -86,9 +74,9 @@ func (s *Snapshot) Services() []mesh.Service {
 
 // Edges returns all existing edges by caller, then callee.
 func (s *Snapshot) Edges() []Edge {
-	edges := make([]Edge, len(s.edges))
+	edges := make([]Edge, len(s.callee))
 	scratch := Tick{Hist: &Histogram{}}
-	for i := range s.edges {
+	for i := range s.callee {
 		edges[i] = s.edge(int32(i), &scratch)
 	}
 	return edges
@@ -96,20 +84,25 @@ func (s *Snapshot) Edges() []Edge {
 
 // edge returns edge i with its figures; scratch is overwritten.
 func (s *Snapshot) edge(i int32, scratch *Tick) Edge {
-	e, row := s.edges[i], s.rows[i]
-	sources := row.sources
-	if e.declared {
-		sources |= Declared
-	}
-	caller, callee := s.names[e.caller], s.names[e.callee]
+	caller, callee := s.names[s.caller(i)], s.names[s.callee[i]]
 	scratch.Requests, scratch.Errors = 0, 0
 	scratch.Hist.Reset()
 	s.series.addEdge(scratch, caller, callee, s.at.Add(-rateWindow).Unix(), s.at.Unix()+1)
-	return Edge{
-		Caller: caller, Callee: callee, Calls: row.calls, Errors: row.errors,
-		P99: scratch.P99(), Sources: sources, Sticky: e.sticky, Declared: e.declared, First: row.first, Last: row.last,
+	edge := Edge{
+		Caller: caller, Callee: callee, P99: scratch.P99(),
+		Sources: Source(s.marks[i] & (markObserved | markDeclared)),
+		Sticky:  s.sticky(i), Declared: s.marks[i]&markDeclared != 0,
 	}
+	if f := s.figure(i); f != nil {
+		best := f.best()
+		edge.Calls, edge.Errors = best.calls, best.errors
+		edge.First, edge.Last = timeOf(f.first), timeOf(f.last)
+	}
+	return edge
 }
+
+// figure returns what was counted on edge i, nil if nothing was.
+func (s *Snapshot) figure(i int32) *figure { return figureOf(s.figures, s.source[i]) }
 
 // Callers returns who calls service directly, gateways included.
 func (s *Snapshot) Callers(service mesh.Service) []mesh.Service {
@@ -118,8 +111,8 @@ func (s *Snapshot) Callers(service mesh.Service) []mesh.Service {
 		return nil
 	}
 	callers := make([]mesh.Service, 0, s.in[v+1]-s.in[v])
-	for _, i := range s.into[s.in[v]:s.in[v+1]] {
-		callers = append(callers, s.names[s.edges[i].caller])
+	for _, caller := range s.callers[s.in[v]:s.in[v+1]] {
+		callers = append(callers, s.names[caller])
 	}
 	return callers
 }
@@ -131,8 +124,8 @@ func (s *Snapshot) Callees(service mesh.Service) []mesh.Service {
 		return nil
 	}
 	callees := make([]mesh.Service, 0, s.out[v+1]-s.out[v])
-	for _, e := range s.edges[s.out[v]:s.out[v+1]] {
-		callees = append(callees, s.names[e.callee])
+	for _, callee := range s.calleesOf(v) {
+		callees = append(callees, s.names[callee])
 	}
 	return callees
 }
@@ -164,9 +157,10 @@ func (s *Snapshot) StickyCallers(service mesh.Service) []mesh.Service {
 		return nil
 	}
 	var callers []mesh.Service
-	for _, i := range s.into[s.in[v]:s.in[v+1]] {
-		if s.edges[i].sticky {
-			callers = append(callers, s.names[s.edges[i].caller])
+	entering, from := s.entering(v)
+	for at, i := range entering {
+		if s.sticky(i) {
+			callers = append(callers, s.names[from[at]])
 		}
 	}
 	return callers
@@ -204,8 +198,8 @@ func (s *structure) callersOf(set []int32) []int32 {
 	}
 	for at := 0; at < len(queue); at++ {
 		v := queue[at]
-		for _, i := range s.into[s.in[v]:s.in[v+1]] {
-			if caller := s.edges[i].caller; marked.add(caller) {
+		for _, caller := range s.callers[s.in[v]:s.in[v+1]] {
+			if marked.add(caller) {
 				queue = append(queue, caller)
 			}
 		}

@@ -158,8 +158,8 @@ func TestNameBombLeavesTablesAndEdgesAlone(t *testing.T) {
 		g.Observe(Call{Caller: "a/a", Callee: bomb, At: at, Source: Span})
 		g.Observe(Call{Caller: "a/a", Callee: "a/b", Instance: string(bomb), At: at, Source: AccessLog})
 	}
-	if len(g.names) != 3 || len(g.edges) != 1 || len(g.series.tracks) != 1 {
-		t.Errorf("%d names, %d edges, %d tracks after the bomb, want 3, 1, 1", len(g.names), len(g.edges), len(g.series.tracks))
+	if len(g.names) != 3 || g.edges.len() != 1 || len(g.series.tracks) != 1 {
+		t.Errorf("%d names, %d edges, %d tracks after the bomb, want 3, 1, 1", len(g.names), g.edges.len(), len(g.series.tracks))
 	}
 	g.Observe(Call{Caller: "a/b", Callee: "a/c", At: at, Source: Span})
 	g.Observe(Call{Caller: "a/c", Callee: "a/a", At: at, Source: Span})

@@ -152,7 +152,7 @@ func (s *Series) edgeCalls(caller, callee mesh.Service, from, to int64) uint64 {
 	if id < 0 {
 		return 0
 	}
-	t, calls := &s.tracks[id], uint64(0)
+	t, calls := s.tracks[id], uint64(0)
 	to = min(to, t.last+1)
 	for second := max(from, to-int64(Retention/time.Second)); second < to; second++ {
 		if at := t.readable(second); at != nil {

@@ -203,7 +203,7 @@ func (d *daemon) identify(node string) (mesh.Service, bool) {
 // makeSpans makes the OTLP receiver.
 func (d *daemon) makeSpans() (*grpc.Server, error) {
 	receiver, err := otlp.New(otlp.Config{
-		Sink:       d.feed.Observe,
+		SinkAll:    d.feed.ObserveAll,
 		Known:      func(s mesh.Service) bool { return d.feed.World().Find(s) != nil },
 		Log:        d.log,
 		Registerer: d.metrics,

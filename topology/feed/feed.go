@@ -89,6 +89,14 @@ func (f *Feed) Observe(call topology.Call) {
 	f.heard = true
 }
 
+// ObserveAll adds the evidence of several calls, at once.
+func (f *Feed) ObserveAll(calls []topology.Call) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.graph.ObserveAll(calls)
+	f.heard = f.heard || len(calls) > 0
+}
+
 // Snapshot returns the graph as it was at most a second ago.
 func (f *Feed) Snapshot() *topology.Snapshot { return f.snapshot.Load() }
 

@@ -4,7 +4,8 @@
 // spans, and never looks at names of operations, events or free text.
 //
 //	resource service.name ─► caller (CLIENT) or callee (SERVER)
-//	peer.service, else upstream_cluster, else server.address:port ─► callee
+//	peer.service, else upstream_cluster, else server.address:port,
+//	else service.name of the SERVER span that is its child        ─► callee
 //	http.response.status_code >= 500, else status ERROR ─► failed
 //
 // Names must be registered services, "namespace/name". A batch that is not valid
@@ -35,8 +36,10 @@ const MaxStreams = 32
 
 // Config is what a Server needs.
 type Config struct {
-	// Sink takes each call; never two at once. Required.
+	// Sink takes each call; never two at once. Required, if SinkAll is not set.
 	Sink func(topology.Call)
+	// SinkAll takes the calls of a batch instead of Sink; they are only lent.
+	SinkAll func([]topology.Call)
 	// Known reports whether a service is registered; nil = the graph alone decides, and
 	// exporters are not told. It must not block.
 	Known func(mesh.Service) bool
@@ -52,6 +55,9 @@ type Config struct {
 type Server struct {
 	config Config
 	spans  *prometheus.CounterVec
+	// counters of spans, in the order of results
+	counters [resultCount]prometheus.Counter
+	accepted collectorv1.ExportTraceServiceResponse // never changed
 
 	mu   sync.Mutex // guards scan and serialises Sink
 	scan scanner
@@ -59,7 +65,7 @@ type Server struct {
 
 // New returns a server that is not registered yet.
 func New(config Config) (*Server, error) {
-	if config.Sink == nil {
+	if config.Sink == nil && config.SinkAll == nil {
 		return nil, errors.New("otlp: no sink")
 	}
 	if config.Now == nil {
@@ -70,9 +76,12 @@ func New(config Config) (*Server, error) {
 	}
 	s := &Server{config: config, spans: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sluice_otlp_spans_total",
-		Help: "Spans by what became of them; malformed counts batches.",
+		Help: "Spans by what became of them; malformed counts batches, joined is a part of call and existence.",
 	}, []string{"result"})}
-	s.scan = scanner{config: &s.config, names: map[string]mesh.Service{}}
+	s.scan = scanner{config: &s.config, names: map[string]*name{}}
+	for i, result := range results() {
+		s.counters[i] = s.spans.WithLabelValues(result)
+	}
 	if config.Registerer != nil {
 		if err := config.Registerer.Register(s.spans); err != nil {
 			return nil, fmt.Errorf("register otlp metrics: %w", err)
@@ -134,30 +143,43 @@ func (s *Server) Export(batch []byte) (*collectorv1.ExportTraceServiceResponse, 
 		s.spans.WithLabelValues("malformed").Inc()
 		return nil, status.Error(codes.InvalidArgument, "malformed batch: "+err.Error())
 	}
-	for i := range s.scan.calls {
-		s.config.Sink(s.scan.calls[i])
+	s.sink(s.scan.calls)
+	s.count(&s.scan.counts)
+	n := s.scan.counts.rejected()
+	if n == 0 {
+		return &s.accepted, nil
 	}
-	s.count(s.scan.counts)
-	response := &collectorv1.ExportTraceServiceResponse{}
-	if n := s.scan.counts.rejected(); n > 0 {
-		response.PartialSuccess = &collectorv1.ExportTracePartialSuccess{
-			RejectedSpans: n, ErrorMessage: s.scan.counts.explain(),
-		}
+	return &collectorv1.ExportTraceServiceResponse{PartialSuccess: &collectorv1.ExportTracePartialSuccess{
+		RejectedSpans: n, ErrorMessage: s.scan.counts.explain(),
+	}}, nil
+}
+
+// sink hands on the calls of a batch.
+func (s *Server) sink(calls []topology.Call) {
+	if s.config.SinkAll != nil {
+		s.config.SinkAll(calls)
+		return
 	}
-	return response, nil
+	for i := range calls {
+		s.config.Sink(calls[i])
+	}
+}
+
+// resultCount is how many results a span may have.
+const resultCount = 8
+
+// results names what may become of a span, in the order of count.
+func results() [resultCount]string {
+	return [...]string{"call", "joined", "served", "existence", "ignored", "bad-name", "unknown-service", "out-of-bounds"}
 }
 
 // count adds to the metrics.
-func (s *Server) count(c Counts) {
-	for _, result := range []struct {
-		name string
-		n    int64
-	}{
-		{"call", c.Calls}, {"served", c.Served}, {"existence", c.Existence}, {"ignored", c.Ignored},
-		{"bad-name", c.BadName}, {"unknown-service", c.Unknown}, {"out-of-bounds", c.OutOfBounds},
+func (s *Server) count(c *Counts) {
+	for i, n := range [resultCount]int64{
+		c.Calls, c.Joined, c.Served, c.Existence, c.Ignored, c.BadName, c.Unknown, c.OutOfBounds,
 	} {
-		if result.n > 0 {
-			s.spans.WithLabelValues(result.name).Add(float64(result.n))
+		if n > 0 {
+			s.counters[i].Add(float64(n))
 		}
 	}
 }

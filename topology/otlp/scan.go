@@ -1,9 +1,9 @@
 package otlp
 
 import (
+	"encoding/binary"
 	"time"
 
-	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/topology"
 )
 
@@ -24,6 +24,7 @@ const (
 
 // span is what is read of one span; byte slices alias the batch.
 type span struct {
+	traceID, id, parent      uint64 // halves of the first mixed; 0 = none
 	kind, status, httpStatus uint64
 	start, end               uint64 // Unix nanoseconds
 	peer, cluster, host      []byte
@@ -33,9 +34,12 @@ type span struct {
 // scanner reads batches; its buffers are reused from batch to batch.
 type scanner struct {
 	config *Config
-	names  map[string]mesh.Service // valid names seen; bounded by MaxNames
+	names  map[string]*name // valid names seen; bounded by MaxNames
 	calls  []topology.Call
+	waits  waits
 	now    time.Time
+	nano   int64 // now in Unix nanoseconds
+	batch  uint64
 	counts Counts
 }
 
@@ -44,7 +48,8 @@ type Counts struct {
 	Calls       int64 // CLIENT spans that became an edge's evidence
 	Served      int64 // SERVER spans
 	Existence   int64 // of both, with times that cannot be used
-	Ignored     int64 // internal spans, and clients that name no peer
+	Joined      int64 // of Calls: the callee was found as the child of the span, or its parent
+	Ignored     int64 // internal spans, and clients that name no peer and have no child yet
 	BadName     int64 // service.name or peer is no namespace/name
 	Unknown     int64 // service.name or peer is not registered
 	OutOfBounds int64 // more than MaxAge away
@@ -56,6 +61,8 @@ func (c Counts) rejected() int64 { return c.BadName + c.Unknown + c.OutOfBounds 
 // scan reads an ExportTraceServiceRequest. On an error nothing of it is used.
 func (s *scanner) scan(batch []byte, now time.Time) error {
 	s.calls, s.counts, s.now = s.calls[:0], Counts{}, now
+	s.batch++
+	s.nano = now.UnixNano()
 	r := reader{data: batch}
 	for r.next() {
 		if !r.is(1, wireBytes) {
@@ -85,13 +92,13 @@ func (s *scanner) resourceSpans(data []byte) error {
 			}
 		}
 	}
-	service, counter := s.service(name)
+	sender, counter := s.service(name)
 	r := reader{data: data}
 	for r.next() {
 		if !r.is(2, wireBytes) {
 			continue
 		}
-		if err := s.scopeSpans(service, counter, r.bytes); err != nil {
+		if err := s.scopeSpans(sender, counter, r.bytes); err != nil {
 			return err
 		}
 	}
@@ -118,56 +125,65 @@ func serviceName(resource []byte, name *[]byte) error {
 
 // scopeSpans reads the spans of one scope. If the service was refused, counter counts
 // its spans, which are checked all the same.
-func (s *scanner) scopeSpans(service mesh.Service, counter *int64, data []byte) error {
+func (s *scanner) scopeSpans(sender *name, counter *int64, data []byte) error {
 	r := reader{data: data}
+	var read span
 	for r.next() {
 		if !r.is(2, wireBytes) {
 			continue
 		}
-		read, err := readSpan(r.bytes)
-		if err != nil {
+		read = span{}
+		if err := read.read(r.bytes); err != nil {
 			return err
 		}
 		if counter != nil {
 			*counter++
 			continue
 		}
-		s.take(service, &read)
+		s.take(sender, &read)
 	}
 	return r.fault
 }
 
-// readSpan reads the fields that matter of one span.
-func readSpan(data []byte) (span, error) {
-	var read span
-	r := reader{data: data}
-	for r.next() {
-		var err error
-		switch r.number {
-		case 1, 2: // trace_id, span_id
-			if want := 24 - 8*int(r.number); r.wire == wireBytes && len(r.bytes) != want {
-				r.fail(r.at, "trace or span id has the wrong length")
-			}
-		case 6:
-			read.kind = r.scalar(wireVarint)
-		case 7:
-			read.start = r.scalar(wireFixed64)
-		case 8:
-			read.end = r.scalar(wireFixed64)
-		case 9:
-			if r.is(9, wireBytes) {
-				err = read.attribute(r.bytes)
-			}
-		case 15:
-			if r.is(15, wireBytes) {
-				err = read.readStatus(r.bytes)
+// field reads the present field of a span: the way of every field, which read takes for
+// those of an unusual form.
+func (sp *span) field(r *reader) error {
+	switch r.number {
+	case 1: // trace_id
+		if r.wire == wireBytes && len(r.bytes) != traceIDBytes {
+			r.fail(r.at, "trace id has the wrong length")
+		} else if r.is(1, wireBytes) {
+			sp.trace(r.bytes)
+		}
+	case 2: // span_id
+		if r.wire == wireBytes && len(r.bytes) != spanIDBytes {
+			r.fail(r.at, "span id has the wrong length")
+		} else if r.is(2, wireBytes) {
+			sp.id = binary.LittleEndian.Uint64(r.bytes)
+		}
+	case 4: // parent_span_id
+		if r.is(4, wireBytes) {
+			sp.parent = 0
+			if len(r.bytes) == spanIDBytes {
+				sp.parent = binary.LittleEndian.Uint64(r.bytes)
 			}
 		}
-		if err != nil {
-			return read, err
+	case 6:
+		sp.kind = r.scalar(wireVarint)
+	case 7:
+		sp.start = r.scalar(wireFixed64)
+	case 8:
+		sp.end = r.scalar(wireFixed64)
+	case 9:
+		if r.is(9, wireBytes) {
+			return sp.attribute(r.bytes)
+		}
+	case 15:
+		if r.is(15, wireBytes) {
+			return sp.readStatus(r.bytes)
 		}
 	}
-	return read, r.fault
+	return r.fault
 }
 
 // scalar returns the value of the present field, which must have this wire type.
@@ -179,12 +195,8 @@ func (r *reader) scalar(wire uint64) uint64 {
 	return r.value
 }
 
-// attribute keeps the value of an attribute that matters.
-func (sp *span) attribute(data []byte) error {
-	key, value, err := keyValue(data)
-	if err != nil {
-		return err
-	}
+// keep keeps the value of an attribute that matters; the last one wins.
+func (sp *span) keep(key []byte, value anyValue) {
 	switch string(key) {
 	case "peer.service":
 		sp.peer = value.text
@@ -197,7 +209,6 @@ func (sp *span) attribute(data []byte) error {
 	case "http.response.status_code", "http.status_code":
 		sp.httpStatus = value.number
 	}
-	return nil
 }
 
 // readStatus reads the code of a Status.
@@ -233,25 +244,22 @@ func keyValue(data []byte) (key []byte, value anyValue, err error) {
 	return key, value, r.fault
 }
 
-// Alternatives of an AnyValue: string_value to bytes_value.
-const (
-	anyString = 1
-	anyInt    = 3
-	anyLast   = 7
-)
-
 // read reads the alternatives that are used; the last one set wins.
 func (v *anyValue) read(data []byte) error {
+	wires := [...]uint64{ // of string, bool, int, double, array, map, bytes, string index
+		1: wireBytes, wireVarint, wireVarint, wireFixed64, wireBytes, wireBytes, wireBytes, wireVarint,
+	}
+	const text, integer = 1, 3
 	r := reader{data: data}
 	for r.next() {
-		if r.number > anyLast {
+		if r.number >= uint64(len(wires)) || !r.is(r.number, wires[r.number]) {
 			continue
 		}
 		*v = anyValue{}
-		switch {
-		case r.is(anyString, wireBytes):
+		switch r.number {
+		case text:
 			v.text = r.bytes
-		case r.is(anyInt, wireVarint):
+		case integer:
 			v.number = r.value
 		}
 	}

@@ -2,7 +2,6 @@ package otlp
 
 import (
 	"math"
-	"strings"
 	"time"
 
 	"github.com/sluicemesh/sluice/mesh"
@@ -12,80 +11,147 @@ import (
 // TwinSuffix ends the name of a callee's overlay cluster in Envoy's own spans.
 const TwinSuffix = "~o"
 
-// service returns the name if it is valid and registered; else the counter of the
-// reason why not.
-func (s *scanner) service(name []byte) (mesh.Service, *int64) {
-	service, seen := s.names[string(name)]
-	if !seen {
-		parsed, err := mesh.ParseService(string(name))
-		if err != nil {
-			return "", &s.counts.BadName
-		}
-		service = parsed
-		if len(s.names) < MaxNames && (s.config.Known == nil || s.config.Known(service)) {
-			s.names[string(service)] = service
-		}
-	}
-	if s.config.Known != nil && !s.config.Known(service) {
-		return "", &s.counts.Unknown
-	}
-	return service, nil
+// name is a valid name and whether it was registered when last asked.
+type name struct {
+	service mesh.Service
+	known   bool
+	batch   uint64 // of the last question
 }
 
-// take turns a span of service into a call, or counts why not.
-func (s *scanner) take(service mesh.Service, sp *span) {
-	call := topology.Call{Source: topology.Span}
+// service returns the name if it is valid and registered; else the counter of the
+// reason why not. The registry is asked once a batch and name.
+func (s *scanner) service(text []byte) (*name, *int64) {
+	found := s.names[string(text)]
+	if found == nil {
+		parsed, err := mesh.ParseService(string(text))
+		if err != nil {
+			return nil, &s.counts.BadName
+		}
+		found = &name{service: parsed}
+		s.ask(found)
+		if found.known && len(s.names) < MaxNames {
+			s.names[string(parsed)] = found
+		}
+	} else if found.batch != s.batch {
+		s.ask(found)
+	}
+	if !found.known {
+		return nil, &s.counts.Unknown
+	}
+	return found, nil
+}
+
+// ask asks whether n is registered now.
+func (s *scanner) ask(n *name) {
+	n.known, n.batch = s.config.Known == nil || s.config.Known(n.service), s.batch
+}
+
+// take turns a span of sender into calls, or counts why not.
+func (s *scanner) take(sender *name, sp *span) {
 	switch sp.kind {
 	case kindServer:
-		call.Callee = service
+		s.takeServer(sender, sp)
 	case kindClient:
-		callee, counter := s.callee(service, sp)
-		if counter != nil {
-			*counter++
-			return
-		}
-		call.Caller, call.Callee = service, callee
+		s.takeClient(sender, sp)
 	default:
 		s.counts.Ignored++
-		return
 	}
-	if !s.timed(&call, sp) {
-		s.counts.OutOfBounds++
+}
+
+// takeServer counts what sender reports of itself, and the call of the parent if that
+// did not say whom it called.
+func (s *scanner) takeServer(sender *name, sp *span) {
+	call := s.add()
+	call.Callee = sender.service
+	if !s.timed(call, sp) {
+		s.drop(&s.counts.OutOfBounds)
 		return
 	}
 	call.Failed = failed(sp)
-	switch {
-	case call.Existence:
+	if call.Existence {
 		s.counts.Existence++
-	case sp.kind == kindServer:
+	} else {
 		s.counts.Served++
-	default:
+	}
+	if sp.parent != 0 {
+		s.joinServer(sender, sp)
+	}
+}
+
+// takeClient counts a call of sender.
+func (s *scanner) takeClient(sender *name, sp *span) {
+	callee, counter := s.callee(sender.service, sp)
+	switch {
+	case counter != nil:
+		*counter++
+		return
+	case callee == nil && sp.id == 0:
+		s.counts.Ignored++
+		return
+	}
+	call := s.add()
+	call.Caller = sender.service
+	if !s.timed(call, sp) {
+		s.drop(&s.counts.OutOfBounds)
+		return
+	}
+	call.Failed = failed(sp)
+	if callee == nil && !s.joinClient(sender, sp, call) {
+		s.drop(&s.counts.Ignored)
+		return
+	}
+	if callee != nil {
+		call.Callee = callee.service
+	}
+	s.counted(call)
+}
+
+// counted counts a call that is an edge's.
+func (s *scanner) counted(call *topology.Call) {
+	if call.Existence {
+		s.counts.Existence++
+	} else {
 		s.counts.Calls++
 	}
-	s.calls = append(s.calls, call)
+}
+
+// add appends a call to be filled in.
+func (s *scanner) add() *topology.Call {
+	s.calls = append(s.calls, topology.Call{Source: topology.Span})
+	return &s.calls[len(s.calls)-1]
+}
+
+// drop takes back the last call and counts why.
+func (s *scanner) drop(counter *int64) {
+	s.calls = s.calls[:len(s.calls)-1]
+	*counter++
 }
 
 // callee returns whom a CLIENT span called: peer.service, else Envoy's cluster, else
-// whoever is served at the address.
-func (s *scanner) callee(caller mesh.Service, sp *span) (mesh.Service, *int64) {
+// whoever is served at the address; nil and no counter if it does not say.
+func (s *scanner) callee(caller mesh.Service, sp *span) (*name, *int64) {
 	switch {
 	case len(sp.peer) > 0:
 		return s.service(sp.peer)
 	case len(sp.cluster) > 0:
-		return s.service([]byte(strings.TrimSuffix(string(sp.cluster), TwinSuffix)))
+		cluster := sp.cluster
+		if n := len(cluster) - len(TwinSuffix); n >= 0 && string(cluster[n:]) == TwinSuffix {
+			cluster = cluster[:n]
+		}
+		return s.service(cluster)
 	case len(sp.host) > 0 && s.config.Resolve != nil && sp.port <= math.MaxUint16:
 		if callee, found := s.config.Resolve(caller, string(sp.host), uint16(sp.port)); found {
-			return callee, nil
+			return &name{service: callee}, nil
 		}
 	}
-	return "", &s.counts.Ignored
+	return nil, nil
 }
 
 // timed sets when call ended and how long it took; false if its time is absurd. A span
 // whose times cannot be used shows only that the edge exists.
 func (s *scanner) timed(call *topology.Call, sp *span) bool {
-	end := time.Unix(0, int64(min(sp.end, math.MaxInt64)))
-	away := s.now.Sub(end).Abs()
+	end := int64(min(sp.end, math.MaxInt64))
+	away := time.Duration(s.nano - end).Abs()
 	if sp.end != 0 && away > MaxAge && sp.start <= sp.end && sp.start != 0 {
 		return false
 	}
@@ -93,7 +159,7 @@ func (s *scanner) timed(call *topology.Call, sp *span) bool {
 		call.At, call.Existence = s.now, true
 		return true
 	}
-	call.At, call.Latency = end, time.Duration(sp.end-sp.start)
+	call.At, call.Latency = time.Unix(0, end), time.Duration(sp.end-sp.start)
 	return true
 }
 
