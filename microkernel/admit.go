@@ -1,7 +1,6 @@
 package microkernel
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -9,24 +8,27 @@ import (
 	"github.com/sluicemesh/sluice/isa"
 )
 
-// compile checks and expands a program against the facts of a view: the bridge to
+// compile checks and expands the program against the facts of the view: the bridge to
 // package isa. The faults of the first pass that has any are returned.
-func compile(written isa.Program, env *isa.Env) (isa.Program, []isa.Fault) {
-	if faults := isa.Validate(written, env); len(faults) > 0 {
-		return written, faults
+func (j *judgement) compile(limits isa.Limits) (isa.Program, []isa.Fault) {
+	written := &j.plan.Written
+	j.environment(limits)
+	if faults := j.checker.Validate(written, &j.env); len(faults) > 0 {
+		return *written, faults
 	}
-	expanded, faults := isa.Expand(written, env)
-	if len(faults) > 0 {
-		return written, faults
+	var faults []isa.Fault
+	if j.whole, faults = j.checker.Expand(written, &j.env); len(faults) > 0 {
+		return *written, faults
 	}
-	return expanded, isa.ValidateExpanded(expanded, env)
+	return j.whole, j.checker.ValidateExpanded(&j.whole, &j.env)
 }
 
-// environment gathers what isa's checks need from a view.
-func environment(view *View, limits isa.Limits) *isa.Env {
-	env := &isa.Env{
+// environment gathers what isa's checks need from the view.
+func (j *judgement) environment(limits isa.Limits) {
+	view, n := j.view, len(j.view.Services)
+	j.env = isa.Env{
 		GraphSize:    view.GraphSize,
-		Services:     make([]isa.ServiceFacts, len(view.Services)),
+		Services:     slices.Grow(j.env.Services[:0], n)[:n],
 		RestartSet:   view.RestartSet,
 		DrainOrder:   view.DrainOrder,
 		RestartOrder: view.RestartSeq,
@@ -35,15 +37,15 @@ func environment(view *View, limits isa.Limits) *isa.Env {
 	}
 	for i := range view.Services {
 		s := &view.Services[i]
-		env.Services[i] = isa.ServiceFacts{
+		j.env.Services[i] = isa.ServiceFacts{
 			ServiceState: s.ServiceState, FanIn: s.FanIn, Callers: s.Callers, Component: s.Component,
 			StickyCallers: s.StickyCallers, Rate: s.Rate, Concurrency: s.Concurrency, Takes: s.Takes,
 		}
 	}
-	slices.SortFunc(env.Services, func(a, b isa.ServiceFacts) int {
-		return strings.Compare(string(a.Name), string(b.Name))
-	})
-	return env
+	byName := func(a, b isa.ServiceFacts) int { return strings.Compare(string(a.Name), string(b.Name)) }
+	if !slices.IsSortedFunc(j.env.Services, byName) {
+		slices.SortFunc(j.env.Services, byName)
+	}
 }
 
 func limits(p *Policy) isa.Limits {
@@ -72,12 +74,12 @@ func (j *judgement) statics() {
 	if j.approved {
 		strict = high
 	}
-	expanded, faults := compile(j.plan.Written, environment(j.view, strict))
+	expanded, faults := j.compile(strict)
 	if len(faults) == 0 {
 		j.expanded = expanded
 		return
 	}
-	unlifted, rest := compile(j.plan.Written, environment(j.view, high))
+	unlifted, rest := j.compile(high)
 	if len(rest) == 0 {
 		j.expanded = unlifted
 	}
@@ -90,9 +92,6 @@ func (j *judgement) statics() {
 			f.Code = isa.CodeStaleEpoch
 			f.Remedy = "make the plan anew at epoch " + j.view.Epoch
 		}
-		if f.Code == isa.CodeGroupTooLarge {
-			f.Reason += cut(j.view.Cut)
-		}
 		j.add(outcome, f)
 	}
 	for _, f := range rest { // what the strict pass did not reach
@@ -100,34 +99,6 @@ func (j *judgement) statics() {
 			j.add(Reject, f)
 		}
 	}
-}
-
-// cut shows an approver what keeps a restart set together: at most a dozen calls.
-func cut(edges []CallEdge) string {
-	const most = 12
-	if len(edges) == 0 {
-		return ""
-	}
-	var b strings.Builder
-	calls := uint64(0)
-	for i, e := range edges {
-		calls += e.Calls
-		switch {
-		case i < most:
-			fmt.Fprintf(&b, "%s %s -> %s (%d)", separator(i), e.Caller, e.Callee, e.Calls)
-		case i == most:
-			b.WriteString(" ...")
-		}
-	}
-	return fmt.Sprintf("; the cheapest cut that keeps every set within it is %d of their calls or sticky marks (%d calls seen):%s",
-		len(edges), calls, b.String())
-}
-
-func separator(i int) string {
-	if i == 0 {
-		return ""
-	}
-	return ","
 }
 
 // moved reports whether the program was made, or judged before, against another epoch

@@ -119,6 +119,9 @@ func (j *judgement) drainBudget() {
 			}
 			had += a.drains
 		}
+		if had < min(p.DrainsPerTarget, p.DrainsPerTargetHold) {
+			continue
+		}
 		reason := fmt.Sprintf("drains of %s were asked for %d times in 10 minutes", s, had)
 		switch {
 		case had >= p.DrainsPerTargetHold:
@@ -167,7 +170,11 @@ func (j *judgement) fleetBudget() {
 // distinct counts the services that were acted on in window together with those of
 // this plan, those that were before, and when the first of them was.
 func (j *judgement) distinct(window time.Duration, counts func(act) bool) (all, had int, oldest Instant) {
-	seen := make(map[mesh.Service]bool, len(j.touched))
+	if j.seen == nil {
+		j.seen = make(map[mesh.Service]bool)
+	}
+	clear(j.seen)
+	seen := j.seen
 	for _, a := range j.recent(window) {
 		if !counts(a) || seen[a.service] {
 			continue

@@ -1,6 +1,8 @@
 package microkernel
 
 import (
+	"slices"
+
 	"github.com/sluicemesh/sluice/isa"
 )
 
@@ -11,48 +13,70 @@ type graph struct {
 	order  []int      // a topological order; shorter than steps if cyclic
 	before [][]uint64 // before[i] is the bit set of all predecessors of i
 	cyclic bool
+
+	ids   map[isa.StepID]int // of the last step with an id
+	next  [][]int            // indexes of direct successors
+	waits []int              // for so many steps a step still waits
+	bits  []uint64           // where the rows of before stand
 }
 
-// newGraph resolves the After lists; entries that name no step are left out (the
-// checker has refused them).
-func newGraph(steps []isa.Step) *graph {
-	g := &graph{steps: steps, after: make([][]int, len(steps)), before: make([][]uint64, len(steps))}
-	index := make(map[isa.StepID]int, len(steps))
-	for i := range steps {
-		index[steps[i].ID] = i
+// build makes g the graph of steps, in the memory that it has. It resolves the After
+// lists; entries that name no step are left out (the checker has refused them).
+func (g *graph) build(steps []isa.Step) *graph {
+	n := len(steps)
+	g.steps, g.order, g.cyclic = steps, g.order[:0], false
+	g.after, g.next = emptied(g.after, n), emptied(g.next, n)
+	g.waits = slices.Grow(g.waits[:0], n)[:n]
+	clear(g.waits)
+	if g.ids == nil {
+		g.ids = make(map[isa.StepID]int, n)
 	}
-	next := make([][]int, len(steps))
-	waits := make([]int, len(steps))
+	clear(g.ids)
+	for i := range steps {
+		g.ids[steps[i].ID] = i
+	}
 	for i := range steps {
 		for _, id := range steps[i].After {
-			if k, known := index[id]; known {
+			if k, known := g.ids[id]; known {
 				g.after[i] = append(g.after[i], k)
-				next[k] = append(next[k], i)
-				waits[i]++
+				g.next[k] = append(g.next[k], i)
+				g.waits[i]++
 			}
 		}
 	}
-	g.sort(next, waits)
+	g.sort()
 	return g
 }
 
-func (g *graph) sort(next [][]int, waits []int) {
-	words := (len(g.steps) + 63) / 64
+// emptied returns n empty lists, in the memory of lists as far as it goes.
+func emptied(lists [][]int, n int) [][]int {
+	lists = slices.Grow(lists[:0], n)[:n]
+	for i := range lists {
+		lists[i] = lists[i][:0]
+	}
+	return lists
+}
+
+func (g *graph) sort() {
+	n, words, waits := len(g.steps), (len(g.steps)+63)/64, g.waits
+	g.bits = slices.Grow(g.bits[:0], n*words)[:n*words]
+	clear(g.bits)
+	g.before = slices.Grow(g.before[:0], n)[:n]
 	for i := range g.steps {
+		g.before[i] = g.bits[i*words : (i+1)*words]
 		if waits[i] == 0 {
 			g.order = append(g.order, i)
 		}
 	}
 	for at := 0; at < len(g.order); at++ {
 		i := g.order[at]
-		g.before[i] = make([]uint64, words)
 		for _, k := range g.after[i] {
 			for w := range words {
 				g.before[i][w] |= g.before[k][w]
 			}
 			g.before[i][k/64] |= 1 << (k % 64)
 		}
-		for _, k := range next[i] {
+		for _, k := range g.next[i] {
 			if waits[k]--; waits[k] == 0 {
 				g.order = append(g.order, k)
 			}

@@ -10,7 +10,8 @@ import (
 )
 
 // judgement is one verdict while it is being found. All faults are collected, so that
-// a proposer sees everything that is wrong at once.
+// a proposer sees everything that is wrong at once. Its slices and maps are used again
+// for the next one, see Judge.
 type judgement struct {
 	state    *State
 	plan     *plan
@@ -23,6 +24,17 @@ type judgement struct {
 	drains   map[mesh.Service]int
 	found    []finding
 	retry    time.Duration
+	counted  bool // touched, restarts and drains are those of this plan
+
+	env      isa.Env
+	checker  isa.Checker
+	whole    isa.Program // as checker expanded it
+	order    graph
+	overlays []mesh.DrainOverlay // what each drain comes to, by step; the others are spare memory
+	booted   map[mesh.UID]int    // restarts of each instance
+	emptied  map[mesh.UID]int    // drains of each instance
+	seen     map[mesh.Service]bool
+	longest  []time.Duration
 }
 
 type finding struct {
@@ -40,15 +52,22 @@ const (
 
 // examine judges p against p.View.
 func examine(s *State, p *plan, scope scope) *judgement {
-	j := &judgement{state: s, plan: p, view: &p.View, approved: p.Approver.Name != "", expanded: p.Written}
+	j := new(judgement)
+	j.examine(s, p, scope)
+	return j
+}
+
+func (j *judgement) examine(s *State, p *plan, scope scope) {
+	j.state, j.plan, j.view, j.approved, j.expanded = s, p, &p.View, p.Approver.Name != "", p.Written
+	j.found, j.retry, j.counted = j.found[:0], 0, false
 	j.statics()
 	if j.worst() == Reject {
-		return j
+		return
 	}
-	j.graph = newGraph(j.expanded.Steps)
+	j.graph = j.order.build(j.expanded.Steps)
 	if j.graph.cyclic {
 		j.add(Reject, fault(isa.CodeCycle, "steps", "the steps wait for each other", "remove one of the after entries"))
-		return j
+		return
 	}
 	j.touch()
 	j.scope()
@@ -63,7 +82,6 @@ func examine(s *State, p *plan, scope scope) *judgement {
 		j.incident()
 		j.budgets()
 	}
-	return j
 }
 
 func (j *judgement) add(outcome Outcome, f isa.Fault) {
@@ -108,32 +126,56 @@ func (j *judgement) verdict(epoch string) Verdict {
 
 // touch finds what the program acts upon, and how often.
 func (j *judgement) touch() {
-	j.restarts, j.drains = make(map[mesh.Service]int), make(map[mesh.Service]int)
-	perInstance, drained := make(map[mesh.UID]int), make(map[mesh.UID]int)
+	if j.restarts == nil {
+		j.restarts, j.drains = make(map[mesh.Service]int), make(map[mesh.Service]int)
+		j.booted, j.emptied = make(map[mesh.UID]int), make(map[mesh.UID]int)
+	}
+	clear(j.restarts)
+	clear(j.drains)
+	clear(j.booted)
+	clear(j.emptied)
+	j.counted = true
+	j.overlay()
+	perInstance, drained := j.booted, j.emptied
 	for i := range j.expanded.Steps {
 		switch a := j.expanded.Steps[i].Action.(type) {
 		case isa.Restart:
 			perInstance[a.Target.UID]++
 			j.restarts[a.Target.Service] = max(j.restarts[a.Target.Service], perInstance[a.Target.UID])
 		case isa.Drain:
-			for _, uid := range j.drained(a).Instances {
+			for _, uid := range j.drained(i).Instances {
 				drained[uid]++
 				j.drains[a.Target.Service] = max(j.drains[a.Target.Service], drained[uid])
 			}
 		}
 	}
-	j.touched = lockSet(j.view, j.expanded, false)
+	j.touched = appendLocks(j.touched[:0], j.view, j.expanded, false)
 }
 
-// drained is the overlay that a drain comes to with the instances of the view.
-func (j *judgement) drained(a isa.Drain) *mesh.DrainOverlay {
-	return drainOverlay(a, j.view, j.state.policy)
+// overlay works out what each drain comes to.
+func (j *judgement) overlay() {
+	for len(j.overlays) < len(j.expanded.Steps) {
+		j.overlays = append(j.overlays, mesh.DrainOverlay{})
+	}
+	for i := range j.expanded.Steps {
+		if a, ok := j.expanded.Steps[i].Action.(isa.Drain); ok {
+			j.overlays[i] = mesh.DrainOverlay{Instances: j.overlays[i].Instances[:0]}
+			fillDrain(&j.overlays[i], &a, j.view, &j.state.policy)
+		}
+	}
 }
+
+// drained is the overlay that the drain of step i comes to with the instances of the view.
+func (j *judgement) drained(i int) *mesh.DrainOverlay { return &j.overlays[i] }
 
 // lockSet returns what a plan must have for itself: every service that it writes, and
 // if it restarts anything the restart set (with watched members: the group). Sorted.
 func lockSet(view *View, program isa.Program, watched bool) []mesh.Service {
-	var out []mesh.Service
+	return appendLocks(nil, view, program, watched)
+}
+
+// appendLocks is lockSet in the memory of out, which is empty.
+func appendLocks(out []mesh.Service, view *View, program isa.Program, watched bool) []mesh.Service {
 	restarts := false
 	for i := range program.Steps {
 		switch a := program.Steps[i].Action.(type) {

@@ -92,70 +92,72 @@ func (j *judgement) members() {
 // capabilities refuses what the mesh cannot do to a target, or cannot prove.
 func (j *judgement) capabilities() {
 	for i := range j.expanded.Steps {
-		path := fmt.Sprintf("steps[%d]", i)
 		switch a := j.expanded.Steps[i].Action.(type) {
 		case isa.Drain:
-			j.canDrain(path+".drain", a)
+			j.canDrain(i, a)
 		case isa.Restart:
-			j.canRestart(path+".restart", a)
+			j.canRestart(i, a)
 		case isa.RateLimit:
 			if s := j.view.Find(a.Target.Service); s == nil || !s.Capability.Limit {
-				j.reject(isa.CodeUnsupported, path, "requests to "+string(a.Target.Service)+" cannot be limited here",
+				j.reject(isa.CodeUnsupported, stepPath(i, ""), "requests to "+string(a.Target.Service)+" cannot be limited here",
 					"see the capability matrix")
 			}
 		case isa.CircuitBreak:
 			if s := j.view.Find(a.Target.Service); s == nil || !s.Capability.Break {
-				j.reject(isa.CodeUnsupported, path, "no circuit breaker towards "+string(a.Target.Service)+" can be set here",
+				j.reject(isa.CodeUnsupported, stepPath(i, ""), "no circuit breaker towards "+string(a.Target.Service)+" can be set here",
 					"see the capability matrix")
 			}
 		case isa.Scale:
-			j.canScale(path+".scale", a)
+			j.canScale(i, a)
 		case isa.RollbackConfig:
-			j.reject(isa.CodeUnsupported, path, "configuration cannot be rolled back here yet", "roll it back at its owner")
+			j.reject(isa.CodeUnsupported, stepPath(i, ""), "configuration cannot be rolled back here yet", "roll it back at its owner")
 		}
 	}
 }
 
-func (j *judgement) canDrain(path string, a isa.Drain) {
+// stepPath is where a fault of step i stands.
+func stepPath(i int, operand string) string { return fmt.Sprintf("steps[%d]%s", i, operand) }
+
+func (j *judgement) canDrain(i int, a isa.Drain) {
 	s := j.view.Find(a.Target.Service)
 	if s == nil {
-		j.reject(isa.CodeUnknownTarget, path, string(a.Target.Service)+" is not in the mesh", "name a service of the mesh")
+		j.reject(isa.CodeUnknownTarget, stepPath(i, ".drain"), string(a.Target.Service)+" is not in the mesh", "name a service of the mesh")
 		return
 	}
 	least := j.state.policy.LeastGrade
 	switch c := s.Capability; {
 	case !c.Drain:
-		j.reject(isa.CodeNotDrainable, path, "traffic cannot be taken off "+string(s.Name), "see the capability matrix")
+		j.reject(isa.CodeNotDrainable, stepPath(i, ".drain"), "traffic cannot be taken off "+string(s.Name), "see the capability matrix")
 	case !c.Grade.AtLeast(least):
-		j.reject(isa.CodeNotDrainable, path, fmt.Sprintf("the best proof to be had of %s is of grade %q, policy demands %s",
+		j.reject(isa.CodeNotDrainable, stepPath(i, ".drain"), fmt.Sprintf("the best proof to be had of %s is of grade %q, policy demands %s",
 			s.Name, c.Grade, least), "see the capability matrix")
 	case a.OnEmpty == mesh.OnEmptyHold && !c.Hold:
-		j.reject(isa.CodeHoldUnavailable, path, "requests to "+string(s.Name)+" cannot be held", "use shed or reroute")
+		j.reject(isa.CodeHoldUnavailable, stepPath(i, ".drain"), "requests to "+string(s.Name)+" cannot be held", "use shed or reroute")
 	case a.OnEmpty == mesh.OnEmptyShed && !c.Shed:
-		j.reject(isa.CodeUnsupported, path, "requests to "+string(s.Name)+" cannot be shed", "use hold or reroute")
+		j.reject(isa.CodeUnsupported, stepPath(i, ".drain"), "requests to "+string(s.Name)+" cannot be shed", "use hold or reroute")
 	case a.To != "" && !c.Reroute:
-		j.reject(isa.CodeUnsupported, path, "requests to "+string(s.Name)+" cannot be rerouted", "use hold or shed")
+		j.reject(isa.CodeUnsupported, stepPath(i, ".drain"), "requests to "+string(s.Name)+" cannot be rerouted", "use hold or shed")
 	}
-	if len(j.drained(a).Instances) == 0 {
-		j.reject(isa.CodeUnknownTarget, path, "the target has no instance", "name an instance that runs")
+	if len(j.drained(i).Instances) == 0 {
+		j.reject(isa.CodeUnknownTarget, stepPath(i, ".drain"), "the target has no instance", "name an instance that runs")
 	}
 }
 
 // canRestart refuses a restart without drain of what takes traffic. It repeats a rule
 // of the checker, because safety comes from here alone.
-func (j *judgement) canRestart(path string, a isa.Restart) {
+func (j *judgement) canRestart(i int, a isa.Restart) {
 	s := j.view.Find(a.Target.Service)
 	if s == nil || instance(s, a.Target.UID) == nil {
-		j.reject(isa.CodeUnknownTarget, path, fmt.Sprintf("%s has no instance %q", a.Target.Service, a.Target.UID),
+		j.reject(isa.CodeUnknownTarget, stepPath(i, ".restart"), fmt.Sprintf("%s has no instance %q", a.Target.Service, a.Target.UID),
 			"name an instance that runs")
 		return
 	}
 	if a.Mode == isa.InPlace && !s.Capability.InPlace {
-		j.reject(isa.CodeUnsupported, path, string(s.Name)+" cannot be restarted in place", "use mode rolling or replace")
+		j.reject(isa.CodeUnsupported, stepPath(i, ".restart"), string(s.Name)+" cannot be restarted in place", "use mode rolling or replace")
 	}
 	if a.Drain == "" {
 		if s.Takes {
-			j.reject(isa.CodeDrainRequired, path, string(s.Name)+" takes traffic", "drain it, and restart it with the drain")
+			j.reject(isa.CodeDrainRequired, stepPath(i, ".restart"), string(s.Name)+" takes traffic", "drain it, and restart it with the drain")
 		}
 		return
 	}
@@ -164,26 +166,26 @@ func (j *judgement) canRestart(path string, a isa.Restart) {
 	if d >= 0 {
 		drain, ok = j.expanded.Steps[d].Action, true
 	}
-	if borrowed, is := drain.(isa.Drain); !ok || !is || !j.covers(borrowed, a) {
-		j.reject(isa.CodeDrainRequired, path, fmt.Sprintf("drain %q does not take all traffic off %s", a.Drain, a.Target.UID),
+	if borrowed, is := drain.(isa.Drain); !ok || !is || !j.covers(d, borrowed, a) {
+		j.reject(isa.CodeDrainRequired, stepPath(i, ".restart"), fmt.Sprintf("drain %q does not take all traffic off %s", a.Drain, a.Target.UID),
 			"borrow a drain of 100% of this instance")
 	}
 }
 
-// covers reports whether drain takes everything off what a restarts.
-func (j *judgement) covers(drain isa.Drain, a isa.Restart) bool {
+// covers reports whether drain, step d, takes everything off what a restarts.
+func (j *judgement) covers(d int, drain isa.Drain, a isa.Restart) bool {
 	return drain.Target.Service == a.Target.Service && drain.Share == 100 &&
-		slices.Contains(j.drained(drain).Instances, a.Target.UID)
+		slices.Contains(j.drained(d).Instances, a.Target.UID)
 }
 
-func (j *judgement) canScale(path string, a isa.Scale) {
+func (j *judgement) canScale(i int, a isa.Scale) {
 	s := j.view.Find(a.Target.Service)
 	if s == nil {
-		j.reject(isa.CodeUnknownTarget, path, string(a.Target.Service)+" is not in the mesh", "name a service of the mesh")
+		j.reject(isa.CodeUnknownTarget, stepPath(i, ".scale"), string(a.Target.Service)+" is not in the mesh", "name a service of the mesh")
 		return
 	}
 	if least := floorOf(s, j.state.policy); a.Replicas < least {
-		j.reject(isa.CodeScaleFloor, path, fmt.Sprintf("%d replicas are below the floor of %d", a.Replicas, least),
+		j.reject(isa.CodeScaleFloor, stepPath(i, ".scale"), fmt.Sprintf("%d replicas are below the floor of %d", a.Replicas, least),
 			fmt.Sprintf("ask for %d or more", least))
 	}
 }
@@ -223,15 +225,10 @@ func (j *judgement) capacity() {
 		if !ok {
 			continue
 		}
-		if why := short(a, j.view, j.state.policy); why != "" {
+		if why := beside(a, j.drained(i), j.view, j.view, j.state.policy); why != "" {
 			j.reject(isa.CodeNoCapacity, fmt.Sprintf("steps[%d].drain", i), why, "drain fewer instances, reroute, hold or shed")
 		}
 	}
-}
-
-// short says why too little capacity is left beside a drain, "" if enough is.
-func short(a isa.Drain, view *View, policy Policy) string {
-	return beside(a, drainOverlay(a, view, policy), view, view, policy)
 }
 
 // beside says why too little capacity is left by the facts of now beside a drain of these
@@ -329,7 +326,7 @@ func (j *judgement) slow() {
 			continue
 		}
 		s := j.view.Find(a.Target.Service)
-		if s == nil || left(s, j.drained(a)) > 0 {
+		if s == nil || left(s, j.drained(i)) > 0 {
 			continue
 		}
 		most := j.state.policy.MaxHold
@@ -349,7 +346,9 @@ func (j *judgement) slow() {
 // the longest path through them.
 func (j *judgement) held(i int) time.Duration {
 	end := j.graph.restore(j.graph.steps[i].ID)
-	longest := make([]time.Duration, len(j.graph.steps))
+	longest := slices.Grow(j.longest[:0], len(j.graph.steps))[:len(j.graph.steps)]
+	clear(longest)
+	j.longest = longest
 	worst := time.Duration(0)
 	for _, k := range j.graph.order {
 		if k == i || !j.graph.precedes(i, k) {

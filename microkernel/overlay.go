@@ -14,13 +14,20 @@ func drainKey(a isa.Drain) mesh.OverlayKey {
 
 // drainOverlay is what a drain comes to with the instances of the view.
 func drainOverlay(a isa.Drain, view *View, policy Policy) *mesh.DrainOverlay {
-	out := &mesh.DrainOverlay{Share: a.Share, To: a.To, OnEmpty: a.OnEmpty, Streams: a.Streams}
+	out := new(mesh.DrainOverlay)
+	fillDrain(out, &a, view, &policy)
+	return out
+}
+
+// fillDrain is drainOverlay with the instances appended to those of out, which has none.
+func fillDrain(out *mesh.DrainOverlay, a *isa.Drain, view *View, policy *Policy) {
+	out.Share, out.To, out.OnEmpty, out.Streams = a.Share, a.To, a.OnEmpty, a.Streams
 	if out.Streams == "" {
 		out.Streams = mesh.StreamsWait
 	}
 	s := view.Find(a.Target.Service)
 	if s == nil {
-		return out
+		return
 	}
 	for i := range s.Instances {
 		if a.Target.Selects(&s.Instances[i]) || planted("drain-of-one-more") && i == len(s.Instances)-1 {
@@ -34,7 +41,6 @@ func drainOverlay(a isa.Drain, view *View, policy Policy) *mesh.DrainOverlay {
 			out.Hold = min(out.Hold, s.CallerDeadline)
 		}
 	}
-	return out
 }
 
 func breakOverlay(a isa.CircuitBreak) *mesh.BreakOverlay {

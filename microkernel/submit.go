@@ -115,7 +115,7 @@ func (t *turn) judge(p *plan, view View) {
 		t.emit(Answer{Plan: p.ID, Verdict: p.Verdict})
 		t.hold(p)
 	default:
-		if j.drains != nil {
+		if j.counted {
 			t.chargeAsked(p, j)
 		}
 		t.emit(Answer{Plan: p.ID, Verdict: p.Verdict})
