@@ -1,6 +1,7 @@
 package microkernel
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -92,6 +93,9 @@ func (j *judgement) statics() {
 			f.Code = isa.CodeStaleEpoch
 			f.Remedy = "make the plan anew at epoch " + j.view.Epoch
 		}
+		if f.Code == isa.CodeGroupTooLarge {
+			f.Reason += cut(j.view.Cut)
+		}
 		j.add(outcome, f)
 	}
 	for _, f := range rest { // what the strict pass did not reach
@@ -99,6 +103,34 @@ func (j *judgement) statics() {
 			j.add(Reject, f)
 		}
 	}
+}
+
+// cut shows an approver what keeps a restart set together: at most a dozen calls.
+func cut(edges []CallEdge) string {
+	const most = 12
+	if len(edges) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	calls := uint64(0)
+	for i, e := range edges {
+		calls += e.Calls
+		switch {
+		case i < most:
+			fmt.Fprintf(&b, "%s %s -> %s (%d)", separator(i), e.Caller, e.Callee, e.Calls)
+		case i == most:
+			b.WriteString(" ...")
+		}
+	}
+	return fmt.Sprintf("; the cheapest cut that keeps every set within it is %d of their calls or sticky marks (%d calls seen):%s",
+		len(edges), calls, b.String())
+}
+
+func separator(i int) string {
+	if i == 0 {
+		return ""
+	}
+	return ","
 }
 
 // moved reports whether the program was made, or judged before, against another epoch
