@@ -181,6 +181,8 @@ func TestValidate(t *testing.T) {
 		"other protocol":    {drain("shop/cart", mesh.DrainOverlay{To: "shop/store"}), false, "protocols"},
 		"no reroute target": {drain("shop/cart", mesh.DrainOverlay{To: "shop/none"}), false, "no such service"},
 		"empty":             {mesh.Overlay{Key: limit.Key}, false, "do not match"},
+		"streams asked":     {drain("shop/store", mesh.DrainOverlay{Streams: mesh.StreamsAsk}), true, "only cut"},
+		"streams begged":    {drain("shop/cart", mesh.DrainOverlay{Streams: "beg"}), false, "unknown"},
 		"drain of nothing":  {mesh.Overlay{Key: held("shop/cart").Key}, false, "do not match"},
 	} {
 		err := xds.Validate(shop(), test.overlay)

@@ -25,9 +25,10 @@ func refused() netip.AddrPort {
 }
 
 // tcpPark is the parking endpoint of a raw TCP upstream: connections that are held are
-// refused until the drain ends; those that are shed find no endpoint, and are closed.
+// refused until the drain ends; those that are shed, or refused by the stream policy, find no
+// endpoint, and are closed.
 func tcpPark(drain *Staged) netip.AddrPort {
-	if drain != nil && drain.Drain.OnEmpty == mesh.OnEmptyHold {
+	if drain != nil && drain.Drain.OnEmpty == mesh.OnEmptyHold && drain.Drain.Streams != mesh.StreamsRefuse {
 		return refused()
 	}
 	return netip.AddrPort{}

@@ -133,6 +133,12 @@ func TestGolden(t *testing.T) {
 		})}},
 		{"circuit-break-tcp", "web-0", []mesh.Overlay{breaks("shop/store", mesh.BreakOverlay{MaxConnections: 9})}},
 		{"composed", "web-0", composed()},
+		{"streams-refused", "web-0", []mesh.Overlay{drain("shop/cart", mesh.DrainOverlay{
+			Instances: []mesh.UID{"uid-cart-0"}, Streams: mesh.StreamsRefuse,
+		})}},
+		{"tcp-streams-refused", "web-0", []mesh.Overlay{drain("shop/store", mesh.DrainOverlay{
+			Instances: []mesh.UID{"uid-store-0"}, OnEmpty: mesh.OnEmptyHold, Streams: mesh.StreamsRefuse,
+		})}},
 		{"callee-is-not-touched", "cart-0", []mesh.Overlay{held("shop/cart", "uid-cart-0")}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

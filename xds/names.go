@@ -49,6 +49,7 @@ func outName(service mesh.Service) string { return outPrefix + string(service) }
 func overlayKey(s mesh.Service) string { return "sl." + s.Namespace() + "." + s.Name() + ".o" }
 func holdKey(s mesh.Service) string    { return "sl." + s.Namespace() + "." + s.Name() + ".hold" }
 func shedKey(s mesh.Service) string    { return "sl." + s.Namespace() + "." + s.Name() + ".shed" }
+func refuseKey(s mesh.Service) string  { return "sl." + s.Namespace() + "." + s.Name() + ".refuse" }
 func breakKey(s mesh.Service) string   { return "sl." + s.Namespace() + "." + s.Name() + ".break" }
 func limitKey(s mesh.Service) string   { return "sl." + s.Namespace() + "." + s.Name() + ".limit" }
 

@@ -34,8 +34,9 @@ func outRoutes(out mesh.Outbound, ejects bool) *routev3.RouteConfiguration {
 		Action:                 forward(string(out.Service), out.Timeout, nil),
 		RequestHeadersToRemove: []string{CalleeHeader, ParkHeader},
 	}
+	refuse := answer("refuse", while(streams(out), refuseKey(out.Service)), header("retry-after", strconv.Itoa(retryAfter)))
 	if !ejects {
-		return routes(outName(out.Service), overlay, base)
+		return routes(outName(out.Service), refuse, overlay, base)
 	}
 	breaker := &routev3.Route{
 		Name:                   "break",
@@ -43,7 +44,7 @@ func outRoutes(out mesh.Outbound, ejects bool) *routev3.RouteConfiguration {
 		Action:                 forward(Breaker(out.Service), out.Timeout, nil),
 		RequestHeadersToRemove: []string{CalleeHeader, ParkHeader},
 	}
-	return routes(outName(out.Service), overlay, breaker, base)
+	return routes(outName(out.Service), refuse, overlay, breaker, base)
 }
 
 // inRoutes sends everything to the application.
@@ -84,6 +85,18 @@ func routes(name string, list ...*routev3.Route) *routev3.RouteConfiguration {
 		VirtualHosts:            []*routev3.VirtualHost{{Name: name, Domains: []string{"*"}, Routes: list}},
 		ResponseHeadersToRemove: []string{ParkHeader},
 	}
+}
+
+// streams matches what may stay open for long: websockets and other upgrades, and all
+// calls of an upstream whose requests have no deadline.
+func streams(out mesh.Outbound) *routev3.RouteMatch {
+	match := everything()
+	if out.Timeout > 0 {
+		match.Headers = []*routev3.HeaderMatcher{{
+			Name: "upgrade", HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
+		}}
+	}
+	return match
 }
 
 func everything() *routev3.RouteMatch {

@@ -15,6 +15,9 @@ type runtimeKeys map[string]float64
 // drain turns the overlay route of service on.
 func (k runtimeKeys) drain(service mesh.Service, d *mesh.DrainOverlay) {
 	k[overlayKey(service)] = float64(d.Share)
+	if d.Streams == mesh.StreamsRefuse {
+		k[refuseKey(service)] = float64(d.Share)
+	}
 	switch d.OnEmpty {
 	case mesh.OnEmptyHold:
 		k[holdKey(service)] = 100

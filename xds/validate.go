@@ -43,7 +43,24 @@ func validateDrain(world *mesh.World, o mesh.Overlay) error {
 	case d.To != "" && ProtocolOf(world, d.To) != protocol:
 		return fmt.Errorf("drain of %s to %s: they speak different protocols", callee, d.To)
 	}
+	if err := validateStreams(o, protocol); err != nil {
+		return err
+	}
 	return validateParks(world, o)
+}
+
+func validateStreams(o mesh.Overlay, protocol mesh.Protocol) error {
+	switch o.Drain.Streams {
+	case "", mesh.StreamsWait, mesh.StreamsCut, mesh.StreamsRefuse:
+	case mesh.StreamsAsk:
+		if protocol == mesh.TCP {
+			return fmt.Errorf("%w: sessions of raw TCP service %s cannot be asked to end, only cut", ErrUnsupported,
+				o.Key.Callee)
+		}
+	default:
+		return fmt.Errorf("drain of %s: stream policy %q is unknown", o.Key.Callee, o.Drain.Streams)
+	}
+	return nil
 }
 
 // validateBreak refuses thresholds that nothing would obey.

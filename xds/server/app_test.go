@@ -27,7 +27,7 @@ type app struct {
 	serving  sync.WaitGroup
 	inFlight atomic.Int64
 	failing  atomic.Bool // answers 500 at once
-	conns    sync.Map // raw TCP
+	conns    sync.Map    // raw TCP
 }
 
 const handlerTime = 60 * time.Millisecond

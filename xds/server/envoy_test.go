@@ -179,6 +179,9 @@ func rigWorld(t *testing.T) *mesh.World {
 		gateway.Outbound = append(gateway.Outbound, mesh.Outbound{
 			Service: s.Name, Listen: freePort(t), Timeout: 15 * time.Second,
 		})
+		if s.Name == "shop/cart" { // it is never held for long
+			gateway.Outbound[len(gateway.Outbound)-1].Timeout = 4 * time.Second
+		}
 	}
 	w.Proxies = append(w.Proxies, gateway)
 	slices.SortFunc(w.Proxies, func(a, b mesh.Proxy) int { return strings.Compare(a.Node, b.Node) })

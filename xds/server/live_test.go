@@ -32,6 +32,8 @@ func TestLive(t *testing.T) {
 		{"raw TCP connections are held", tcpHold},
 		{"a lease that runs out is withdrawn by the server", leaseEnds},
 		{"websocket and gRPC pass, and are cut by policy", streams},
+		{"new streams are refused by policy", streamsRefused},
+		{"streams are asked to end by policy", streamsAsked},
 		{"the overlay lapses without a control plane, and the next one comes up clean", lapse},
 		{"an overlay applied before the proxies are back covers the gap", handover},
 		{"a rate is limited, at the caller and at the callee", rateLimits},

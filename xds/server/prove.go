@@ -210,17 +210,48 @@ func (s *Server) lapses(key mesh.OverlayKey) bool {
 	return key.Kind != mesh.OverlayDrain || xds.ProtocolOf(s.world, key.Callee) != mesh.TCP
 }
 
+// patience is how long what is open on the target may end by itself: until the policy
+// cuts it, or, where it is to ask, until every request that has a deadline must be over and
+// only streams are left. The second result is false if they may stay for ever.
+func (s *Server) patience(o *installed) (time.Duration, bool) {
+	if o.Drain == nil {
+		return 0, false
+	}
+	switch o.Drain.Streams {
+	case mesh.StreamsCut:
+		return cutAfter, true
+	case mesh.StreamsAsk:
+		return s.longest(o.Key), true
+	}
+	return 0, false
+}
+
+// longest is the longest deadline that any caller sets for a request to the callee.
+func (s *Server) longest(key mesh.OverlayKey) time.Duration {
+	out := cutAfter
+	for _, id := range s.required(key) {
+		for _, o := range xds.FindProxy(s.world, id).Outbound {
+			if o.Service == key.Callee {
+				out = max(out, o.Timeout)
+			}
+		}
+	}
+	return out
+}
+
 // cutStreams replaces the inbound listeners of the target when streams are left and the
-// policy is to cut them. Envoy then ends them after its drain time; what is left until
-// then is what was cut.
+// policy is to ask or cut them. Envoy then drains the connections of the old listener
+// gracefully, and ends what is open over them after its drain time; what is left until then
+// is what was cut. Nothing in Envoy asks a single open stream to move.
 func (s *Server) cutStreams(g *openGate, o *installed, left int, now time.Time) {
+	patience, ends := s.patience(o)
 	switch {
-	case o.Drain == nil || o.Drain.Streams != mesh.StreamsCut || g.full.IsZero():
+	case !ends || g.full.IsZero():
 	case !o.cutAt.IsZero():
 		if now.Before(o.cutAt.Add(s.drainTime * 9 / 10)) {
 			o.cut = left
 		}
-	case left > 0 && now.Sub(g.full) >= cutAfter:
+	case left > 0 && now.Sub(g.full) >= patience:
 		o.cutAt, o.cut = now, left
 		for _, id := range g.callees {
 			s.cuts[id]++

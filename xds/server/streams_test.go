@@ -102,8 +102,66 @@ func streams(t *testing.T, r *rig) {
 	l.stop(t)
 }
 
+// streamsRefused drains with policy refuse: a new websocket is refused at once, while
+// other requests are held and served, and an open websocket stays.
+func streamsRefused(t *testing.T, r *rig) {
+	open, _ := upgrade(t, r.front("shop/solo"))
+	l := r.flowing("shop/solo")
+	o := drainOf("shop/solo", 85, "solo-0")
+	o.Drain.Streams = mesh.StreamsRefuse
+	r.apply(o)
+	start := time.Now()
+	_, resp := handshake(t, r.front("shop/solo"))
+	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("a new websocket: %s %v, want 503 with Retry-After", resp.Status, resp.Header)
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("it was refused after %s, want at once", took)
+	}
+	r.prove(o, func(p mesh.Proof) bool { return p.Reported == 1 && p.InFlight == 1 && p.Inbound == 1 })
+	echo(t, open, "still here")
+	_ = open.Close()
+	r.prove(o, empty)
+	r.withdraw(o, 0)
+	again, _ := upgrade(t, r.front("shop/solo"))
+	_ = again.Close()
+	l.flows(t, 30)
+	l.stop(t)
+}
+
+// streamsAsked drains with policy ask: as long as a request may take nothing is disturbed;
+// the websocket that has not gone in the end is counted.
+func streamsAsked(t *testing.T, r *rig) {
+	conn, buffered := upgrade(t, r.front("shop/cart"))
+	o := drainOf("shop/cart", 88, "cart-0", "cart-1")
+	o.Drain.Streams = mesh.StreamsAsk
+	start := time.Now()
+	r.apply(o)
+	if p := r.prove(o, empty); p.Cut != 1 {
+		t.Errorf("cut is %d, want 1", p.Cut)
+	}
+	if took := time.Since(start); took < 4*time.Second {
+		t.Errorf("cut after %s, although a request may take 4 s", took)
+	}
+	if _, err := buffered.ReadByte(); err == nil {
+		t.Error("the websocket is still open")
+	}
+	_ = conn.Close()
+	r.withdraw(o, 0)
+}
+
 // upgrade opens a websocket, as far as proxies look.
 func upgrade(t *testing.T, address string) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	conn, resp := handshake(t, address)
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("got %s, want 101", resp.Status)
+	}
+	return conn, bufio.NewReader(conn)
+}
+
+// handshake asks for a websocket.
+func handshake(t *testing.T, address string) (net.Conn, *http.Response) {
 	t.Helper()
 	conn := dial(t, address)
 	_, err := io.WriteString(conn, "GET /ws HTTP/1.1\r\nHost: solo\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
@@ -111,15 +169,12 @@ func upgrade(t *testing.T, address string) (net.Conn, *bufio.Reader) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	buffered := bufio.NewReader(conn)
-	resp, err := http.ReadResponse(buffered, nil)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil) // nothing follows before we write
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("got %s, want 101", resp.Status)
-	}
-	return conn, buffered
+	_ = resp.Body.Close()
+	return conn, resp
 }
 
 // grpcLike sends a request over HTTP/2 with prior knowledge and reads the trailer.
