@@ -77,6 +77,14 @@ type SetReplicas struct {
 	Replicas int
 }
 
+// SetRevision returns a configuration object to a revision: answered by RolledBack or Failed.
+type SetRevision struct {
+	Plan     PlanID
+	Step     isa.StepID
+	Object   string // "kind/namespace/name"
+	Revision string
+}
+
 // Watch starts the harm monitor for a plan: Services are watched from Since on; if
 // For > 0 the verdict falls at the end of it, else the monitor speaks only on Harm.
 // A second Watch of the same plan replaces the first.
@@ -125,6 +133,7 @@ func (Extend) effect()      {}
 func (Withdraw) effect()    {}
 func (Reboot) effect()      {}
 func (SetReplicas) effect() {}
+func (SetRevision) effect() {}
 func (Watch) effect()       {}
 func (Unwatch) effect()     {}
 func (SetTimer) effect()    {}

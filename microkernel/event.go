@@ -135,6 +135,14 @@ type Scaled struct {
 	Former, Replicas int
 }
 
+// RolledBack says: the object now is at Revision; Former is where it was before.
+type RolledBack struct {
+	Stamp
+	Plan             PlanID
+	Step             isa.StepID
+	Former, Revision string
+}
+
 // Failed says: an effect of the step cannot be achieved: NACK, refused by the cluster,
 // lost lease, foreign writer. Code is CodeUnsupported, CodeForeignOwner, ... or "".
 type Failed struct {

@@ -196,6 +196,10 @@ func appendLocks(out []mesh.Service, view *View, program isa.Program, watched bo
 			}
 		case isa.Scale:
 			out = append(out, a.Target.Service)
+		case isa.RollbackConfig:
+			if o := view.Object(a.Object); o != nil {
+				out = append(out, o.Services...)
+			}
 		}
 	}
 	if restarts {

@@ -195,6 +195,10 @@ func (t *turn) goOn(p *plan) {
 			if s.State == StepRunning {
 				t.startScale(p, i, a)
 			}
+		case isa.RollbackConfig:
+			if s.State == StepRunning {
+				t.startRollback(p, i, a)
+			}
 		}
 		switch {
 		case s.inForce && s.undoing:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluicemesh/sluice/isa"
@@ -48,14 +49,29 @@ func (j *judgement) scope() {
 		if scope.Principal != j.plan.Proposer.Name {
 			continue
 		}
-		for _, s := range j.touched {
-			ns := s.Namespace()
+		for _, ns := range j.namespaces() {
 			if slices.Contains(scope.Deny, ns) || len(scope.Allow) > 0 && !slices.Contains(scope.Allow, ns) {
 				j.reject(isa.CodeAuthz, "steps", scope.Principal+" may not act on namespace "+ns, "ask whoever may")
 				return
 			}
 		}
 	}
+}
+
+// namespaces are those of all that the program acts upon, objects too; sorted.
+func (j *judgement) namespaces() []string {
+	var out []string
+	for _, s := range j.touched {
+		out = append(out, s.Namespace())
+	}
+	for i := range j.expanded.Steps {
+		if a, ok := j.expanded.Steps[i].Action.(isa.RollbackConfig); ok {
+			_, rest, _ := strings.Cut(a.Object, "/")
+			out = append(out, mesh.Service(rest).Namespace())
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // incident refuses an agent's restart of what is none of a symptom's group, while a
@@ -110,7 +126,7 @@ func (j *judgement) capabilities() {
 		case isa.Scale:
 			j.canScale(i, a)
 		case isa.RollbackConfig:
-			j.reject(isa.CodeUnsupported, stepPath(i, ""), "configuration cannot be rolled back here yet", "roll it back at its owner")
+			j.canRollBack(i, a)
 		}
 	}
 }
@@ -184,9 +200,40 @@ func (j *judgement) canScale(i int, a isa.Scale) {
 		j.reject(isa.CodeUnknownTarget, stepPath(i, ".scale"), string(a.Target.Service)+" is not in the mesh", "name a service of the mesh")
 		return
 	}
+	switch {
+	case s.Fixed:
+		j.reject(isa.CodeUnsupported, stepPath(i, ".scale"), "the number of instances of "+string(s.Name)+" cannot be set here",
+			"see the capability matrix")
+	case s.Owner != "":
+		j.reject(isa.CodeForeignOwner, stepPath(i, ".scale"), "the number of instances of "+string(s.Name)+" belongs to "+s.Owner,
+			fmt.Sprintf("commit there: %s with %d replicas", s.Name, a.Replicas))
+	}
 	if least := floorOf(s, j.state.policy); a.Replicas < least {
 		j.reject(isa.CodeScaleFloor, stepPath(i, ".scale"), fmt.Sprintf("%d replicas are below the floor of %d", a.Replicas, least),
 			fmt.Sprintf("ask for %d or more", least))
+	}
+}
+
+// canRollBack refuses what is not there, has another owner, or must not come back.
+func (j *judgement) canRollBack(i int, a isa.RollbackConfig) {
+	path := stepPath(i, ".rollbackConfig")
+	o := j.view.Object(a.Object)
+	switch {
+	case !j.view.Rollback:
+		j.reject(isa.CodeUnsupported, path, "configuration cannot be rolled back here", "roll it back at its owner")
+	case o == nil:
+		j.reject(isa.CodeUnknownTarget, path, "there is no object "+a.Object, "name an object that exists")
+	case len(o.Services) == 0:
+		j.reject(isa.CodeUnknownTarget, path, a.Object+" configures no service of the mesh", "name an object that a service uses")
+	case o.Owner != "":
+		j.reject(isa.CodeForeignOwner, path, a.Object+" belongs to "+o.Owner,
+			fmt.Sprintf("commit there: %s from revision %s back to %s", a.Object, o.Current, a.Revision))
+	case slices.Contains(o.Denied, a.Revision):
+		j.reject(isa.CodeDenied, path, fmt.Sprintf("revision %s of %s is on the deny list", a.Revision, a.Object),
+			"choose another: "+strings.Join(o.Known, ", "))
+	case !slices.Contains(o.Known, a.Revision):
+		j.reject(isa.CodeUnknownVersion, path, fmt.Sprintf("revision %s of %s was never in force, or is not kept any more",
+			a.Revision, a.Object), "choose one that was: "+strings.Join(o.Known, ", "))
 	}
 }
 

@@ -113,6 +113,8 @@ func (t *turn) tryStart(p *plan, i int) {
 		})
 	case isa.Scale:
 		t.startScale(p, i, a)
+	case isa.RollbackConfig:
+		t.startRollback(p, i, a)
 	case isa.Await:
 		t.startAwait(p, i, a)
 	default:
@@ -243,6 +245,33 @@ func (t *turn) restarted(ev Restarted) {
 		s.New = ev.New
 	}
 	t.confirm(p, i)
+}
+
+// startRollback orders a revision, and records the one that compensation goes back to.
+func (t *turn) startRollback(p *plan, i int, a isa.RollbackConfig) {
+	s := &p.steps[i]
+	if o := p.View.Object(a.Object); o != nil {
+		s.revision = o.Current
+	}
+	t.emit(SetRevision{Plan: p.ID, Step: s.Step.ID, Object: a.Object, Revision: a.Revision})
+	t.set(stepTimer(p.ID, s.Step.ID, timerDeadline), answerIn)
+}
+
+// rolledBack confirms a RollbackConfig, or that it was undone.
+func (t *turn) rolledBack(ev RolledBack) {
+	p, i := t.step(ev.Plan, ev.Step)
+	if p == nil {
+		return
+	}
+	s := &p.steps[i]
+	a, ok := s.Step.Action.(isa.RollbackConfig)
+	switch {
+	case !ok:
+	case s.undoing && ev.Revision == s.revision:
+		t.undone(p, i)
+	case s.State == StepRunning && !s.undoing && ev.Revision == a.Revision:
+		t.confirm(p, i)
+	}
 }
 
 func (t *turn) startScale(p *plan, i int, a isa.Scale) {

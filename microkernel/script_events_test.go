@@ -44,6 +44,8 @@ func (s *script) event(d *datadriven.TestData) (microkernel.Event, string) {
 	case "scaled":
 		n := number(s.t, option(d, "to", "0"))
 		return microkernel.Scaled{Stamp: at, Plan: id, Step: step, Replicas: n}, plan
+	case "rolled-back":
+		return microkernel.RolledBack{Stamp: at, Plan: id, Step: step, Revision: option(d, "to", "")}, plan
 	case "failed":
 		code := isa.Code(option(d, "code", ""))
 		return microkernel.Failed{Stamp: at, Plan: id, Step: step, Code: code, Reason: option(d, "reason", "NACK")}, plan
@@ -186,6 +188,8 @@ func spell(e microkernel.Effect) string {
 		return fmt.Sprintf("reboot %s/%s %s incarnation %d within %v", e.Plan, e.Step, e.Ref.UID, e.Ref.Incarnation, e.Deadline)
 	case microkernel.SetReplicas:
 		return fmt.Sprintf("scale %s/%s %s to %d", e.Plan, e.Step, e.Service, e.Replicas)
+	case microkernel.SetRevision:
+		return fmt.Sprintf("roll back %s/%s %s to %s", e.Plan, e.Step, e.Object, e.Revision)
 	case microkernel.Watch:
 		line := fmt.Sprintf("watch %s %v disturbed %v for %v", e.Plan, e.Services, e.Disturbed, e.For)
 		if len(e.Shed) > 0 {

@@ -53,6 +53,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return s.setPolicy(d)
 	case "service":
 		return s.service(d)
+	case "object":
+		return s.object(d)
 	case "facts":
 		return s.facts(d)
 	case "show":
@@ -200,11 +202,40 @@ func (s *script) attribute(d *datadriven.TestData, v *microkernel.ServiceView, a
 		v.Takes = value == "yes"
 	case "cannot":
 		v.Capability = without(v.Capability, value)
+	case "owner":
+		v.Owner = value
+	case "fixed":
+		v.Fixed = value == "yes"
 	case "symptom":
 		v.Symptom = value == "yes"
 	default:
 		d.Fatalf(s.t, "unknown attribute %s", a.Key)
 	}
+}
+
+// object adds or replaces a configuration object; from then on there can be rollbacks.
+func (s *script) object(d *datadriven.TestData) string {
+	o := microkernel.ObjectView{Name: arg(d, 0)}
+	for _, a := range d.CmdArgs[1:] {
+		switch a.Key {
+		case "of":
+			o.Services = services(a.Vals)
+		case "at":
+			o.Current = a.Vals[0]
+		case "known":
+			o.Known = a.Vals
+		case "denied":
+			o.Denied = a.Vals
+		case "owner":
+			o.Owner = a.Vals[0]
+		default:
+			d.Fatalf(s.t, "unknown attribute %s", a.Key)
+		}
+	}
+	s.view.Rollback = true
+	s.view.Objects = slices.DeleteFunc(slices.Clone(s.view.Objects), func(p microkernel.ObjectView) bool { return p.Name == o.Name })
+	s.view.Objects = append(s.view.Objects, o)
+	return ""
 }
 
 func without(c mesh.Capability, what string) mesh.Capability {

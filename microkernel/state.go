@@ -59,6 +59,7 @@ type step struct {
 	term     uint64  // of the leader under which Proof was had
 	ordered  bool    // a Reboot of Old is out, or was before the leader changed
 	former   int     // replicas before a Scale
+	revision string  // of the object before a RollbackConfig
 	floor    bool    // its drain may leave nothing: to, hold or shed
 	removing isa.StepID
 	undoing  bool // its inverse is out

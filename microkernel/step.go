@@ -52,6 +52,8 @@ func (t *turn) handle(ev Event) {
 		t.withdrawn(ev)
 	case Scaled:
 		t.scaled(ev)
+	case RolledBack:
+		t.rolledBack(ev)
 	case Failed:
 		t.failed(ev)
 	case Fired:

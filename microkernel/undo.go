@@ -124,8 +124,12 @@ func (p *plan) begun() []int {
 // stands reports whether something of the step is left in the world that its inverse
 // must take away.
 func (s *step) stands() bool {
-	_, scale := s.Step.Action.(isa.Scale)
-	return s.inForce && (s.Acked != 0 || !planted("undo-skips-unacked")) || scale && !s.foreign && s.State != StepWaiting && s.State != StepUndone
+	recorded := false // what was before
+	switch s.Step.Action.(type) {
+	case isa.Scale, isa.RollbackConfig:
+		recorded = true
+	}
+	return s.inForce && (s.Acked != 0 || !planted("undo-skips-unacked")) || recorded && !s.foreign && s.State != StepWaiting && s.State != StepUndone
 }
 
 // restarting reports whether a restart within the drain of step i is under way.
@@ -149,6 +153,12 @@ func (t *turn) inverse(p *plan, i int) {
 			former = 0
 		}
 		t.emit(SetReplicas{Plan: p.ID, Step: s.Step.ID, Service: a.Target.Service, Replicas: former})
+		t.set(stepTimer(p.ID, s.Step.ID, timerAnswer), answerIn)
+		return
+	}
+	if a, rollback := s.Step.Action.(isa.RollbackConfig); rollback {
+		s.undoing = true
+		t.emit(SetRevision{Plan: p.ID, Step: s.Step.ID, Object: a.Object, Revision: s.revision})
 		t.set(stepTimer(p.ID, s.Step.ID, timerAnswer), answerIn)
 		return
 	}

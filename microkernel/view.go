@@ -25,6 +25,18 @@ type View struct {
 	Sampling    float64        // least share of requests seen, 0..1; 1 = all (mesh metrics, access logs)
 	Cut         []CallEdge     // the cheapest cut, when the restart set is above the limit
 	Incident    []mesh.Service // services of the blast radius whose objective is broken now
+	Rollback    bool           // configuration can be rolled back here at all
+	Objects     []ObjectView   // the objects that the program rolls back and that there are, sorted by name
+}
+
+// ObjectView is what the kernel knows of one configuration object while it judges.
+type ObjectView struct {
+	Name     string         // "kind/namespace/name"
+	Services []mesh.Service // that it configures, sorted
+	Current  string         // revision in force
+	Known    []string       // revisions that were in force and ACKed, and are still kept; sorted
+	Denied   []string       // revisions that must not come back; sorted
+	Owner    string         // who else writes it (GitOps, a person's tool), "" = nobody
 }
 
 // ServiceView is what the kernel knows of one service while it judges.
@@ -44,12 +56,24 @@ type ServiceView struct {
 	Takes          bool          // it takes inbound traffic at all
 	Declares       bool          // its dependencies, or it as one, are declared
 	Known          time.Duration // since when there is evidence of its calls, 0 = none
+	Fixed          bool          // the number of its instances cannot be set here
+	Owner          string        // who else sets the number of its instances (an autoscaler, GitOps), "" = nobody
 }
 
 // CallEdge is caller -> callee.
 type CallEdge struct {
 	Caller, Callee mesh.Service
 	Calls          uint64
+}
+
+// Object returns the view of the object called name, nil if it is not in v. O(n).
+func (v *View) Object(name string) *ObjectView {
+	for i := range v.Objects {
+		if v.Objects[i].Name == name {
+			return &v.Objects[i]
+		}
+	}
+	return nil
 }
 
 // Find returns the view of service, nil if it is not in v. O(n).

@@ -149,7 +149,7 @@ func (p *plane) startKernel() error {
 		Policy: p.policy, Open: p.open, Traffic: p.platform, Processes: p.platform, Topology: p.platform,
 		Now: p.clock.Now, After: p.clock.After, Log: slog.New(slog.DiscardHandler),
 		Tracer: noop.NewTracerProvider().Tracer(""), Metrics: prometheus.NewRegistry(),
-		Monitor: p.platform, Pager: p.platform, Scaler: p.platform, Loads: p.platform, Symptoms: p.platform,
+		Monitor: p.platform, Pager: p.platform, Scaler: p.platform, Configs: p.platform, Loads: p.platform, Symptoms: p.platform,
 		Capabilities: full, Sampling: p.sampling,
 	})
 	if err != nil {

@@ -40,12 +40,14 @@ type platform struct {
 	refuseWithdraw func(mesh.OverlayKey) error
 	refuseRestart  func(mesh.Ref) error
 	refuseScale    error
+	refuseRevision error
+	revisions      map[string]string // of the objects, where it is not the first
 }
 
 func newPlatform(f *fleet, c *clock) *platform {
 	p := &platform{
 		clock: c, world: f.world(), overlays: map[mesh.OverlayKey]mesh.Overlay{}, loads: f.loads,
-		starts: map[mesh.Ref]int{}, touched: map[string]int{},
+		starts: map[mesh.Ref]int{}, touched: map[string]int{}, revisions: map[string]string{},
 	}
 	p.graph = f.graph(p.world, c.Now())
 	p.snapshot = p.graph.Snapshot(c.Now())
@@ -214,6 +216,48 @@ func (p *platform) Scale(_ context.Context, service mesh.Service, replicas int) 
 	}
 	p.touched["*"]++
 	return p.world.Find(service).Replicas, nil
+}
+
+// Owner implements driver.Scaler: an autoscaler has shop/other.
+func (p *platform) Owner(service mesh.Service) string {
+	if service == "shop/other" {
+		return "HorizontalPodAutoscaler shop/other"
+	}
+	return ""
+}
+
+// Object implements driver.Configs.
+func (p *platform) Object(name string) (microkernel.ObjectView, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var o microkernel.ObjectView
+	switch name {
+	case "configmap/shop/cart":
+		o = microkernel.ObjectView{Services: []mesh.Service{"shop/cart"}, Current: "8", Known: []string{"7", "8"}, Denied: []string{"6"}}
+	case "deployment/shop/leaf":
+		o = microkernel.ObjectView{Services: []mesh.Service{"shop/leaf"}, Current: "41", Known: []string{"40", "41"}}
+	case "configmap/shop/front":
+		o = microkernel.ObjectView{Services: []mesh.Service{"shop/front"}, Current: "3", Known: []string{"2", "3"}, Owner: "Argo CD application shop"}
+	default:
+		return o, false
+	}
+	if now, set := p.revisions[name]; set {
+		o.Current = now
+	}
+	return o, true
+}
+
+// SetRevision implements driver.Configs.
+func (p *platform) SetRevision(_ context.Context, object, revision string) (string, error) {
+	o, found := p.Object(object)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !found || p.refuseRevision != nil {
+		return "", p.refuseRevision
+	}
+	p.touched["*"]++
+	p.revisions[object] = revision
+	return o.Current, nil
 }
 
 // Page implements driver.Pager.

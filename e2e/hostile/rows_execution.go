@@ -34,6 +34,12 @@ func executionRows() []attack {
 		exec("26", "an autoscaler owns the replicas", "ABORT+COMP", foreign(func(p *platform) {
 			p.refuseScale = &driver.Refused{Code: isa.CodeForeignOwner, Reason: "HorizontalPodAutoscaler shop/cart owns it"}
 		}, "d1 = drain shop/cart hold deadline 10s lease 120s\ns1 = scale shop/cart to 5 after d1\nt1 = restore d1 after s1")),
+		static("26", "an autoscaler owns the replicas, and is known to", "REJECT:foreign-owner", "s1 = scale shop/other to 5",
+			"d1 = drain shop/other hold\ns1 = scale shop/other to 3 after d1\nt1 = restore d1 after s1"),
+		static("26", "GitOps owns the configuration", "REJECT:foreign-owner", "c1 = rollback configmap/shop/front to 2"),
+		exec("26", "somebody writes the configuration meanwhile", "ABORT+COMP", foreign(func(p *platform) {
+			p.refuseRevision = &driver.Refused{Code: isa.CodeForeignOwner, Reason: "resourceVersion conflict: kubectl-edit"}
+		}, "d1 = drain shop/cart hold deadline 10s lease 120s\nc1 = rollback configmap/shop/cart to 7 after d1\nt1 = restore d1 after c1")),
 		exec("26", "a rollout replaces the instance", "ABORT+COMP", foreign(func(p *platform) {
 			p.refuseRestart = func(mesh.Ref) error {
 				return &driver.Refused{Code: isa.CodeForeignOwner, Reason: "a rollout is in progress"}

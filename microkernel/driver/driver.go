@@ -35,6 +35,7 @@ type Config struct {
 	Monitor      Monitor  // optional: nil judges every plan inconclusive
 	Pager        Pager    // optional: nil logs pages only
 	Scaler       Scaler   // optional: nil refuses to scale
+	Configs      Configs  // optional: nil refuses to roll back
 	Loads        Loads    // optional
 	Symptoms     Symptoms // optional
 	Capabilities func(*mesh.ServiceState) mesh.Capability

@@ -25,6 +25,7 @@ const (
 	verbWithdraw verb = "withdraw"
 	verbReboot   verb = "reboot"
 	verbScale    verb = "scale"
+	verbRollback verb = "rollback"
 	verbWatch    verb = "watch"
 	verbProbe    verb = "probe"
 )
@@ -77,6 +78,8 @@ func (k *Kernel) perform(e microkernel.Effect) {
 		k.start(slot{verb: verbReboot, plan: e.Plan, step: e.Step}, e, nil, k.reboot(e))
 	case microkernel.SetReplicas:
 		k.start(slot{verb: verbScale, plan: e.Plan, step: e.Step}, e, nil, k.scale(e))
+	case microkernel.SetRevision:
+		k.start(slot{verb: verbRollback, plan: e.Plan, step: e.Step}, e, nil, k.rollBack(e))
 	case microkernel.Watch:
 		own := slot{verb: verbWatch, plan: e.Plan}
 		k.start(own, e, []slot{own}, k.watch(e))
@@ -333,6 +336,21 @@ func (k *Kernel) scale(e microkernel.SetReplicas) func(context.Context) event {
 		}
 		return func(at microkernel.Stamp) microkernel.Event {
 			return microkernel.Scaled{Stamp: at, Plan: e.Plan, Step: e.Step, Former: former, Replicas: e.Replicas}
+		}
+	}
+}
+
+func (k *Kernel) rollBack(e microkernel.SetRevision) func(context.Context) event {
+	return func(ctx context.Context) event {
+		if k.cfg.Configs == nil {
+			return failed(e.Plan, e.Step, &Refused{Code: isa.CodeUnsupported, Reason: "this platform does not roll back"})
+		}
+		former, err := k.cfg.Configs.SetRevision(ctx, e.Object, e.Revision)
+		if err != nil {
+			return failed(e.Plan, e.Step, fmt.Errorf("roll back: %w", err))
+		}
+		return func(at microkernel.Stamp) microkernel.Event {
+			return microkernel.RolledBack{Stamp: at, Plan: e.Plan, Step: e.Step, Former: text(former), Revision: e.Revision}
 		}
 	}
 }

@@ -337,6 +337,8 @@ func planOf(e microkernel.Effect) microkernel.PlanID {
 		return e.Plan
 	case microkernel.SetReplicas:
 		return e.Plan
+	case microkernel.SetRevision:
+		return e.Plan
 	case microkernel.Watch:
 		return e.Plan
 	case microkernel.Unwatch:

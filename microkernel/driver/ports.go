@@ -55,6 +55,17 @@ type Processes interface {
 type Scaler interface {
 	// Scale sets it and returns what it was before. Setting what already is is no change.
 	Scale(ctx context.Context, service mesh.Service, replicas int) (former int, err error)
+	// Owner says who else sets it (an autoscaler, GitOps), "" = nobody.
+	Owner(service mesh.Service) string
+}
+
+// Configs returns configuration objects to former revisions; nil where the platform cannot.
+type Configs interface {
+	// Object describes the object called "kind/namespace/name"; false if there is none.
+	Object(name string) (microkernel.ObjectView, bool)
+	// SetRevision returns it to a revision and says which was in force before. Setting what
+	// already is is no change; over another writer it is a *Refused of CodeForeignOwner.
+	SetRevision(ctx context.Context, object, revision string) (former string, err error)
 }
 
 // Monitor watches services for harm; Watcher in this package implements it.

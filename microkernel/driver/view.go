@@ -33,7 +33,12 @@ func (v *views) facts(program isa.Program) microkernel.View {
 	named := namedBy(&program)
 	restart := snapshot.Planned(named.restarted)
 	orders := snapshot.Planned(append(slices.Clone(named.restarted), named.drained...))
-	touched := sorted(append(slices.Clone(named.all), restart.RestartSet...))
+	objects := v.objects(named.objects)
+	touched := slices.Concat(named.all, restart.RestartSet)
+	for i := range objects {
+		touched = append(touched, objects[i].Services...)
+	}
+	touched = sorted(touched)
 	symptoms := v.symptoms()
 	view := microkernel.View{
 		Epoch:       snapshot.Epoch(),
@@ -47,6 +52,8 @@ func (v *views) facts(program isa.Program) microkernel.View {
 		Requests:    snapshot.Requests(),
 		Declared:    declares(world),
 		Sampling:    v.cfg.Sampling,
+		Rollback:    v.cfg.Configs != nil,
+		Objects:     objects,
 	}
 	view.Incident = incident(symptoms, view.BlastRadius)
 	for _, service := range touched {
@@ -60,6 +67,22 @@ func (v *views) facts(program isa.Program) microkernel.View {
 // names are the services that a program names, each list sorted.
 type names struct {
 	restarted, drained, all []mesh.Service
+	objects                 []string
+}
+
+// objects describes the objects that there are of those named.
+func (v *views) objects(names []string) []microkernel.ObjectView {
+	if v.cfg.Configs == nil {
+		return nil
+	}
+	var out []microkernel.ObjectView
+	for _, name := range names {
+		if o, found := v.cfg.Configs.Object(name); found {
+			o.Name = name
+			out = append(out, o)
+		}
+	}
+	return out
 }
 
 func namedBy(p *isa.Program) names {
@@ -77,8 +100,12 @@ func namedBy(p *isa.Program) names {
 			n.all = append(append(n.all, a.Caller), targets(&a.Target)...)
 		case isa.Scale:
 			n.all = append(n.all, targets(&a.Target)...)
+		case isa.RollbackConfig:
+			n.objects = append(n.objects, a.Object)
 		}
 	}
+	slices.Sort(n.objects)
+	n.objects = slices.Compact(n.objects)
 	for _, check := range p.Verify {
 		n.all = append(n.all, check.Service)
 	}
@@ -164,6 +191,10 @@ func (v *views) service(
 		Symptom:        slices.ContainsFunc(symptoms, func(s topology.Symptom) bool { return s.Service == name }),
 		Takes:          len(callers) > 0 || load.Rate > 0,
 		Declares:       len(state.Upstreams) > 0 || inbound.declared,
+		Fixed:          v.cfg.Scaler == nil,
+	}
+	if v.cfg.Scaler != nil {
+		view.Owner = v.cfg.Scaler.Owner(name)
 	}
 	if v.cfg.Policy.EvidenceAge > 0 && !view.Declares { // else nobody asks, and it is not cheap
 		view.Known = known(name, s)
