@@ -2,6 +2,8 @@ package explore
 
 import (
 	"cmp"
+	"fmt"
+	"math"
 	"slices"
 
 	"github.com/sluicemesh/sluice/mesh"
@@ -18,19 +20,31 @@ func (x *search) broken(n *node) string {
 	}
 	x.count("I3")
 	x.count("I5")
-	return cmp.Or(n.belowFloor(), n.unowned())
+	return cmp.Or(n.belowFloor(x.setup), n.unowned())
 }
 
-// belowFloor is I3: a drain leaves an instance that is ready, or its requests are held or shed.
-func (n *node) belowFloor() string {
+// belowFloor is I3: a drain leaves what the load needs, or its requests are held, shed, or
+// sent to where something is ready.
+func (n *node) belowFloor(s *Setup) string {
 	for i := range n.overlays {
 		o := &n.overlays[i]
 		d := o.overlay.Drain
 		if d == nil || o.lapsed || o.obey == 0 || d.OnEmpty != mesh.OnEmptyNone {
 			continue
 		}
-		if n.ready(o.overlay.Key.Callee, d.Instances) == 0 {
-			return "I3: nothing of " + string(o.overlay.Key.Callee) + " is left"
+		name := o.overlay.Key.Callee
+		if d.To != "" {
+			if d.To == name || n.ready(d.To, nil) == 0 {
+				return "I3: the traffic of " + string(name) + " is sent to where nothing is ready"
+			}
+			continue
+		}
+		need := 1
+		if name == cart {
+			need = max(1, min(int(math.Ceil(s.Load/0.8)), s.Replicas))
+		}
+		if left := n.ready(name, d.Instances); left < need {
+			return fmt.Sprintf("I3: %d instances of %s are left, %d are needed", left, name, need)
 		}
 	}
 	return ""

@@ -24,13 +24,19 @@ type Result struct {
 	Phases     map[microkernel.Phase]int
 }
 
+// NewResult returns a result to which others can be added.
+func NewResult() Result {
+	return Result{Invariants: map[string]int{}, Seen: map[string]int{}, Phases: map[microkernel.Phase]int{}}
+}
+
 // Explore visits the states of setup within left, at most most of them, breadth first, so
 // that a path to a violation is as short as any. It stops at the first violation.
 func Explore(setup Setup, left Budget, most int) Result {
 	x := &search{
 		setup: &setup, left: left, rules: microkernel.Invariants(), known: map[key]int32{}, most: most,
-		result: Result{Setup: setup.Name, Invariants: map[string]int{}, Seen: map[string]int{}, Phases: map[microkernel.Phase]int{}},
+		result: NewResult(),
 	}
+	x.result.Setup = setup.Name
 	x.run()
 	x.result.States = len(x.visited)
 	return x.result
@@ -165,7 +171,7 @@ func (x *search) deliver(c *node, m move) []child {
 	var effects []microkernel.Effect
 	live.kernel, effects = microkernel.Step(c.kernel, ev)
 	live.like = x.likes.Of(live.kernel)
-	why := cmp.Or(x.same(c, ev, live), x.impartial(c, ev, effects))
+	why := cmp.Or(x.same(c, ev, live), x.impartial(c, ev, effects), led(ev, live))
 	var out []child
 	for done := range effects {
 		if live.left.Crashes > 0 {
@@ -181,6 +187,14 @@ func (x *search) deliver(c *node, m move) []child {
 		why = cmp.Or(why, live.perform(effects[done]))
 	}
 	return append(out, child{node: live, name: m.spell, fair: m.fair, why: why})
+}
+
+// led is I7: whoever leads decides in a term of its own.
+func led(ev microkernel.Event, live *node) string {
+	if l, is := ev.(microkernel.Led); is && live.kernel.Term() != l.Term {
+		return fmt.Sprintf("I7: leader of term %d, the kernel goes on in term %d", l.Term, live.kernel.Term())
+	}
+	return ""
 }
 
 // effect counts the evaluations that carrying e out brings.
@@ -218,8 +232,7 @@ func (x *search) path(at int32) []string {
 		trail = append(trail, v)
 	}
 	slices.Reverse(trail)
-	again := &search{setup: x.setup, left: x.left, rules: x.rules}
-	again.result.Invariants, again.result.Seen = map[string]int{}, map[string]int{}
+	again := &search{setup: x.setup, left: x.left, rules: x.rules, result: NewResult()}
 	n := x.start()
 	var out []string
 	for _, v := range trail {

@@ -21,7 +21,7 @@ func (n *node) key() key {
 		o := &n.overlays[i]
 		w.text(string(o.overlay.Key.Callee), string(o.overlay.Key.Kind), o.overlay.Plan, o.overlay.Step)
 		w.numbers(int64(o.leaseEnd), int(o.overlay.Generation), o.obey, o.acked, o.busy, o.proved)
-		w.bits(o.lapsed, o.removing)
+		w.bits(o.lapsed, o.removing, o.stuck)
 	}
 	for i := range n.orders {
 		w.text(string(n.orders[i].kind), string(n.orders[i].plan), string(n.orders[i].step))

@@ -1,6 +1,7 @@
 package explore
 
 import (
+	"slices"
 	"time"
 
 	"github.com/sluicemesh/sluice/isa"
@@ -38,7 +39,8 @@ func (x *search) moves(n *node) []move {
 	for i := range n.orders {
 		x.answerMoves(n, &n.orders[i], add)
 	}
-	n.timerMoves(len(out) == before && n.still(), add)
+	coming := slices.ContainsFunc(out[before:], func(m move) bool { return m.fair })
+	n.timerMoves(!coming && n.still(), add)
 	if n.left.Crashes > 0 {
 		add(move{name: "crash", change: (*node).crash})
 		add(move{name: "crash with a long outage", change: func(c *node) {
@@ -223,11 +225,10 @@ func (n *node) wrongMoves(o order, answer func(string, move), finished func(*nod
 		fails("NACK", "", nil)
 		fails("foreign writer", isa.CodeForeignOwner, nil)
 	case microkernel.Withdraw:
-		fails("withdrawal refused", "", func(c *node) {
-			if i, found := c.overlay(e.Key); found {
-				c.overlays[i].removing = false
-			}
-		})
+		if i, found := n.overlay(e.Key); found && !n.overlays[i].stuck {
+			fails("withdrawal refused", "", func(c *node) { c.overlays[i].removing = false })
+			fails("withdrawal refused for good", "", func(c *node) { c.overlays[i].removing, c.overlays[i].stuck = false, true })
+		}
 	case microkernel.Reboot:
 		if in := n.instance(e.Ref.UID); in != nil && !in.up && !in.dead {
 			fails("restart failed", "", func(c *node) { c.instance(e.Ref.UID).dead = true })
@@ -285,6 +286,11 @@ func (x *search) answer(n *node, o *order) (func(*node) microkernel.Event, bool)
 		}, true
 	case microkernel.Withdraw:
 		i, found := n.overlay(e.Key)
+		if found && n.overlays[i].stuck && n.overlays[i].overlay.Generation <= uint64(e.Generation) {
+			return func(c *node) microkernel.Event {
+				return microkernel.Failed{Stamp: c.stamp(), Plan: e.Plan, Step: e.Step, Reason: "the mesh refuses"}
+			}, true
+		}
 		return func(c *node) microkernel.Event {
 			return microkernel.Withdrawn{Stamp: c.stamp(), Plan: e.Plan, Step: e.Step, Generation: e.Generation}
 		}, !found || !n.overlays[i].removing

@@ -97,7 +97,7 @@ func (n *node) extend(e microkernel.Extend) {
 }
 
 func (n *node) withdraw(e microkernel.Withdraw) {
-	if i, found := n.overlay(e.Key); found && n.overlays[i].overlay.Generation <= uint64(e.Generation) {
+	if i, found := n.overlay(e.Key); found && n.overlays[i].overlay.Generation <= uint64(e.Generation) && !n.overlays[i].stuck {
 		n.overlays[i].removing = true
 		n.settle(i)
 	}
@@ -123,7 +123,7 @@ func (n *node) reboot(e microkernel.Reboot) string {
 	if in == nil || in.ref != e.Ref {
 		return why
 	}
-	why = cmp.Or(why, n.emptied(e, in), n.once(e))
+	why = cmp.Or(why, n.emptied(e, in), n.once(e), n.quorate(in))
 	n.reboots = append(n.reboots, reboot{e.Plan, e.Step, e.Ref})
 	slices.SortFunc(n.reboots, func(a, b reboot) int { return cmp.Or(cmp.Compare(a.plan, b.plan), cmp.Compare(a.step, b.step)) })
 	in.ref.Incarnation++
@@ -140,6 +140,17 @@ func (n *node) emptied(e microkernel.Reboot, in *instance) string {
 	if i, found := n.overlay(mesh.OverlayKey{Kind: mesh.OverlayDrain, Callee: e.Ref.Service}); found && in.up {
 		if n.overlays[i].proved != n.process {
 			return "I7: " + string(e.Ref.UID) + " is restarted on no proof of this leader"
+		}
+	}
+	return ""
+}
+
+// quorate is I3 of a quorum service: enough members are left.
+func (n *node) quorate(in *instance) string {
+	for _, rec := range n.kernel.OpenRecords() {
+		v := rec.View.Find(in.ref.Service)
+		if v != nil && v.Quorum > 0 && in.up && n.ready(in.ref.Service, []mesh.UID{in.ref.UID}) < v.Quorum {
+			return "I3: " + string(in.ref.Service) + " falls below its quorum"
 		}
 	}
 	return ""

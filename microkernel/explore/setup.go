@@ -13,10 +13,11 @@ type Setup struct {
 	Name     string
 	What     string // in words
 	Plans    [2]isa.Program
-	Sticky   bool // web does not survive a restart of cart
-	Replicas int  // instances of cart; the others have one
-	Load     float64
-	Slow     bool // callers wait for less than a restart takes: held
+	Sticky   bool    // web does not survive a restart of cart
+	Replicas int     // instances of cart; the others have one
+	Load     float64 // of cart, in instances' worth
+	Slow     bool    // callers of cart wait for less than a restart takes: held
+	Quorum   bool    // db is a quorum service that cannot lose its one instance
 }
 
 // Budget bounds how much trouble a path may have.
@@ -59,12 +60,24 @@ func Setups() []Setup {
 			Plans: [2]isa.Program{restart("a", cart), limit("b", db)},
 		},
 		{
-			Name: "nested", What: "nested drains of a sticky pair beside a restart of the callee", Replicas: 1, Sticky: true,
-			Plans: [2]isa.Program{restart("a", web, cart), restart("b", db)},
+			Name: "nested", What: "nested drains of a sticky pair beside a limit of one of them", Replicas: 1, Sticky: true,
+			Plans: [2]isa.Program{restart("a", web, cart), limit("b", web)},
 		},
 		{
 			Name: "rolling", What: "two instances one after the other beside a scale of the same service", Replicas: 2, Load: 0.3,
 			Plans: [2]isa.Program{rolling("a"), scale("b", cart)},
+		},
+		{
+			Name: "one of two", What: "one instance of two, beside a limit of the same service", Replicas: 2,
+			Plans: [2]isa.Program{oneOf("a"), limit("b", cart)},
+		},
+		{
+			Name: "too full", What: "what leaves too little for the load beside what breaks a quorum", Replicas: 2, Load: 1.2, Quorum: true,
+			Plans: [2]isa.Program{rolling("a"), restart("b", db)},
+		},
+		{
+			Name: "nowhere", What: "a drain that leaves nothing beside a reroute to where nothing is", Replicas: 1,
+			Plans: [2]isa.Program{away("a", cart, ""), away("b", db, db)},
 		},
 	}
 }
@@ -106,6 +119,24 @@ func restart(id string, services ...mesh.Service) isa.Program {
 // rolling restarts cart as the macro does: instance after instance, the rest takes the traffic.
 func rolling(id string) isa.Program {
 	return isa.Program{ID: id, Steps: []isa.Step{{ID: "r1", Action: isa.Restart{Target: isa.Target{Service: cart}}}}}
+}
+
+// oneOf restarts one instance of cart; what finds no endpoint is shed.
+func oneOf(id string) isa.Program {
+	one := isa.Target{Service: cart, Instance: "cart-0"}
+	return isa.Program{ID: id, Steps: []isa.Step{
+		{ID: "d1", Action: isa.Drain{Target: one, Share: 100, OnEmpty: mesh.OnEmptyShed, Lease: 120 * time.Second}},
+		{ID: "r1", After: []isa.StepID{"d1"}, Action: isa.Restart{Target: one, Drain: "d1"}},
+		{ID: "t1", After: []isa.StepID{"r1"}, Action: isa.RestoreTraffic{Drain: "d1"}},
+	}}
+}
+
+// away sends the traffic of a service to another, or nowhere.
+func away(id string, s, to mesh.Service) isa.Program {
+	return isa.Program{ID: id, Steps: []isa.Step{
+		{ID: "d1", Action: isa.Drain{Target: isa.Target{Service: s}, Share: 100, To: to, Lease: 40 * time.Second}},
+		{ID: "a1", After: []isa.StepID{"d1"}, Action: isa.Await{Drain: "d1", Until: isa.AwaitLease}},
+	}}
 }
 
 func limit(id string, s mesh.Service) isa.Program {

@@ -47,6 +47,7 @@ type overlay struct {
 	busy     int // proxies that obey it and have a request from before in flight
 	lapsed   bool
 	removing bool // a withdrawal is on its way
+	stuck    bool // the mesh refuses to give it back, for good
 	proved   int  // the process that was given a proof of emptiness of this generation
 }
 
@@ -246,6 +247,9 @@ func (n *node) serviceView(s *Setup, i int) microkernel.ServiceView {
 	}
 	if s.Sticky && name == cart {
 		out.StickyCallers = []mesh.Service{web}
+	}
+	if s.Quorum && name == db {
+		out.Quorum = 1
 	}
 	if s.Slow && name == cart {
 		out.CallerDeadline = 100 * time.Millisecond

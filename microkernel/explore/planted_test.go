@@ -1,0 +1,24 @@
+//go:build planted
+
+package explore
+
+import "testing"
+
+// TestPlantedBugsAreFound looks for one bug of each invariant, go test -tags planted.
+func TestPlantedBugsAreFound(t *testing.T) {
+	for _, c := range []struct{ bug, by string }{
+		{"limit-unlocked", "I1"},
+		{"ack-is-proof", "I2"},
+		{"quorum-unchecked", "I3"},
+		{"locks-released-early", "I4"},
+		{"withdraw-unwatched", "I5"},
+		{"generation-outside-state", "I6"},
+		{"term-not-taken", "I7"},
+		{"reason-forgotten", "I8"},
+		{"anybody-approves", "I9"},
+	} {
+		if r := Hunt(c.bug, Budget{Crashes: 1, Acts: 1}, 5000); len(r.Violation) < 2 || r.Violation[:2] != c.by {
+			t.Errorf("%s: found %q, want %s", c.bug, r.Violation, c.by)
+		}
+	}
+}
