@@ -29,131 +29,182 @@ func (b *builder) fit(n int) {
 
 // rows fills in the rows of s, each sorted, by three passes of counting sort: by callee
 // in any order, from there by caller, from there by callee again.
-func (b *builder) rows(s *structure, edges *edgeTable, renumber []int32) {
+func (b *builder) rows(s *structure, table *edgeTable, renumber []int32) {
 	n := len(s.names)
-	s.out, s.in = make([]int32, n+1), make([]int32, n+1)
+	out, in := make([]int32, n+1), make([]int32, n+1)
 	total := 0
-	for e, pair := range edges.pairs {
+	pairs := table.pairs
+	marks := table.marks[:len(pairs)]
+	for e, pair := range pairs {
 		from, to := renumber[pair>>32], renumber[uint32(pair)]
-		if edges.marks[e]&markExists != 0 && from >= 0 && to >= 0 {
-			s.out[from+1]++
-			s.in[to+1]++
+		if marks[e]&markExists != 0 && from|to >= 0 {
+			out[from+1]++
+			in[to+1]++
 			total++
 		}
 	}
 	for v := range n {
-		s.out[v+1] += s.out[v]
-		s.in[v+1] += s.in[v]
+		out[v+1] += out[v]
+		in[v+1] += in[v]
 	}
-	s.callee, s.source, s.marks = make([]int32, total), make([]int32, total), make([]byte, total)
-	s.into, s.callers = make([]int32, total), make([]int32, total)
-	next := b.next[:n]
-	copy(next, s.in)
-	for e, pair := range edges.pairs {
+	s.out, s.in = out, in
+	s.edges, s.into, s.marks = make([]link, total), make([]entry, total), make([]byte, total)
+	next, into := b.next[:n], s.into
+	copy(next, in)
+	for e, pair := range pairs {
 		from, to := renumber[pair>>32], renumber[uint32(pair)]
-		if edges.marks[e]&markExists != 0 && from >= 0 && to >= 0 {
+		if marks[e]&markExists != 0 && from|to >= 0 {
 			at := next[to]
-			next[to]++
-			s.callers[at], s.into[at] = from, int32(e) // for now; see sortInto
+			next[to] = at + 1
+			into[at] = entry{edge: int32(e), caller: from} // for now; see sortInto
 		}
 	}
 	b.sortOut(s)
-	b.sortInto(s, edges.marks)
+	b.sortInto(s, marks)
 }
 
-// sortOut fills callee and source from edges that are sorted by callee: into holds their
-// numbers in the Graph.
+// sortOut fills edges from into, which is sorted by callee and holds the edges' numbers in
+// the Graph.
 func (b *builder) sortOut(s *structure) {
-	next := b.next[:len(s.names)]
+	next, edges := b.next[:len(s.names)], s.edges
 	copy(next, s.out)
 	for v := range s.names {
-		for at := s.in[v]; at < s.in[v+1]; at++ {
-			from := s.callers[at]
-			to := next[from]
-			next[from]++
-			s.callee[to], s.source[to] = int32(v), s.into[at]
+		for _, e := range s.entering(int32(v)) {
+			at := next[e.caller]
+			next[e.caller] = at + 1
+			edges[at] = link{callee: int32(v), source: e.edge}
 		}
 	}
 }
 
-// sortInto fills into, callers and marks from callee and source.
+// sortInto fills into and marks from edges.
 func (b *builder) sortInto(s *structure, marks []byte) {
-	next := b.next[:len(s.names)]
+	next, into := b.next[:len(s.names)], s.into
 	copy(next, s.in)
 	for v := range s.names {
-		for i := s.out[v]; i < s.out[v+1]; i++ {
-			to := s.callee[i]
-			at := next[to]
-			next[to]++
-			s.into[at], s.callers[at] = i, int32(v)
-			s.marks[i] = marks[s.source[i]]
+		first := s.out[v]
+		row := s.leaving(int32(v))
+		own := s.marks[first:][:len(row)]
+		for i, e := range row {
+			at := next[e.callee]
+			next[e.callee] = at + 1
+			into[at] = entry{edge: first + int32(i), caller: int32(v)}
+			own[i] = marks[e.source]
 		}
 	}
 }
 
 // step is a node on the path of the search.
 type step struct {
-	node, next, end int32 // the edges next to end are still to be followed
-	order, low      int32 // when it was visited; the earliest that it reaches
+	node, next int32 // the edges from next on are still to be followed
+	order, low int32 // when it was visited; the earliest that it reaches
 }
 
-// components numbers the strongly connected components: Pearce's form of Tarjan's
-// algorithm (Information Processing Letters 116, 2016) with an explicit path. index is 0
-// for a node not yet visited, then the earliest node on the path that it is known to
-// reach, then, counted down from the number of nodes and so above all orders, its
-// component. A component is numbered when all that it reaches are, so callees have lower
-// numbers than their callers.
+// search is the state of one search for components.
+type search struct {
+	s     *structure
+	index []int32
+	stack []int32
+	path  []step
+	top   int   // of stack
+	order int32 // of the next visit, but for those that have left
+	left  int32 // components are numbered from here downwards
+}
+
+// components numbers the strongly connected components. First those nodes are numbered
+// from which no cycle is reached, callees first; then, for what is left, by Pearce's form
+// of Tarjan's algorithm (Information Processing Letters 116, 2016) with an explicit path.
+// index is 0 for a node not yet visited, then the earliest node on the path that it is
+// known to reach, then, counted down from the number of nodes and so above all orders,
+// its component. A component is numbered when all that it reaches are, so callees have
+// lower numbers than their callers.
 func (b *builder) components(s *structure) {
 	n := int32(len(s.names))
-	index, stack := b.index[:n], b.stack[:n]
+	index := b.index[:n]
 	clear(index)
-	path, visited, left, top := b.path[:0], int32(0), n, int32(0)
-	for root := range n {
-		if index[root] != 0 {
-			continue
-		}
-		visited++
-		index[root] = visited
-		path = append(path, step{root, s.out[root], s.out[root+1], visited, visited})
-		for len(path) > 0 {
-			at := &path[len(path)-1]
-			for ; at.next < at.end; at.next++ {
-				w := s.callee[at.next]
-				if index[w] == 0 {
-					break
-				}
-				at.low = min(at.low, index[w])
-			}
-			if at.next < at.end {
-				w := s.callee[at.next]
-				visited++
-				index[w] = visited
-				path = append(path, step{w, s.out[w], s.out[w+1], visited, visited})
-				continue
-			}
-			v, low := at.node, at.low
-			if low == at.order {
-				for top > 0 && index[stack[top-1]] >= low {
-					top--
-					visited--
-					index[stack[top]] = left
-				}
-				visited--
-				index[v] = left
-				left--
-			} else {
-				index[v], stack[top] = low, v
-				top++
-			}
-			path = path[:len(path)-1]
-			if len(path) > 0 && low < at.order {
-				above := &path[len(path)-1]
-				above.low = min(above.low, low)
+	left := b.peel(s, index)
+	f := search{s: s, index: index, stack: b.stack[:n], path: b.path[:0], left: left}
+	if left > 0 {
+		for root := range n {
+			if index[root] == 0 {
+				f.visit(root)
 			}
 		}
 	}
-	b.path = path
-	b.group(s, n, n-left)
+	b.path = f.path
+	b.group(s, n, n-f.left)
+}
+
+// peel numbers the nodes that reach no cycle and returns the next number.
+func (b *builder) peel(s *structure, index []int32) int32 {
+	n := int32(len(index))
+	waits, queue := b.next[:n], b.stack[:0]
+	for v := range waits {
+		if waits[v] = s.out[v+1] - s.out[v]; waits[v] == 0 {
+			queue = append(queue, int32(v))
+		}
+	}
+	for at := 0; at < len(queue); at++ {
+		v := queue[at]
+		index[v] = n - int32(at)
+		for _, e := range s.entering(v) {
+			if waits[e.caller]--; waits[e.caller] == 0 {
+				queue = append(queue, e.caller)
+			}
+		}
+	}
+	return n - int32(len(queue))
+}
+
+// visit numbers all components that root reaches and that have no number yet.
+func (f *search) visit(root int32) {
+	f.enter(root)
+	for len(f.path) > 0 {
+		at := &f.path[len(f.path)-1]
+		row, down := f.s.edges[at.next:f.s.out[at.node+1]], int32(-1)
+		low := at.low
+		for i, e := range row {
+			reached := f.index[e.callee]
+			if reached == 0 {
+				at.next += int32(i)
+				down = e.callee
+				break
+			}
+			low = min(low, reached)
+		}
+		at.low = low
+		if down >= 0 {
+			f.enter(down)
+			continue
+		}
+		f.path = f.path[:len(f.path)-1]
+		f.leave(at.node, at.order, low)
+	}
+}
+
+// enter visits v for the first time.
+func (f *search) enter(v int32) {
+	f.order++
+	f.index[v] = f.order
+	f.path = append(f.path, step{node: v, next: f.s.out[v], order: f.order, low: f.order})
+}
+
+// leave closes v: if nothing below it reaches above it, it is the root of a component.
+func (f *search) leave(v, order, low int32) {
+	if low < order {
+		f.index[v] = low
+		f.stack[f.top] = v
+		f.top++
+		return
+	}
+	for f.top > 0 && f.index[f.stack[f.top-1]] >= low {
+		f.top--
+		f.order--
+		f.index[f.stack[f.top]] = f.left
+	}
+	f.order--
+	f.index[v] = f.left
+	f.left--
 }
 
 // group takes the numbers of components and lists the members of each.
@@ -181,12 +232,16 @@ func (b *builder) epoch(s *structure, names *[sha256.Size]byte) {
 	sum.Write([]byte("sluice topology 2\n"))
 	sum.Write(names[:])
 	buffer := b.buffer[:0]
-	for _, numbers := range [...][]int32{s.out, s.callee} {
-		for _, v := range numbers {
-			if buffer = binary.LittleEndian.AppendUint32(buffer, uint32(v)); len(buffer) >= hashBuffer {
-				sum.Write(buffer)
-				buffer = buffer[:0]
-			}
+	for _, v := range s.out {
+		if buffer = binary.LittleEndian.AppendUint32(buffer, uint32(v)); len(buffer) >= hashBuffer {
+			sum.Write(buffer)
+			buffer = buffer[:0]
+		}
+	}
+	for _, e := range s.edges {
+		if buffer = binary.LittleEndian.AppendUint32(buffer, uint32(e.callee)); len(buffer) >= hashBuffer {
+			sum.Write(buffer)
+			buffer = buffer[:0]
 		}
 	}
 	for _, m := range s.marks {

@@ -71,7 +71,7 @@ func (st *study) shift(i int32) *shift {
 	if known := st.shifts[i]; known != nil {
 		return known
 	}
-	caller, callee := st.s.names[st.s.caller(i)], st.s.names[st.s.callee[i]]
+	caller, callee := st.s.names[st.s.caller(i)], st.s.names[st.s.edges[i].callee]
 	sh := &shift{
 		before:  st.s.series.edgeTick(caller, callee, st.from, st.onset),
 		after:   st.s.series.edgeTick(caller, callee, st.since, st.to),
@@ -115,7 +115,7 @@ func (sh *shift) worse() bool { return sh.failing || sh.slow }
 // symptom itself, or it lost the evidence that it had. A declaration alone is no
 // evidence.
 func (st *study) implicated(i int32) bool {
-	callee := st.s.callee[i]
+	callee := st.s.edges[i].callee
 	if st.s.marks[i]&markObserved == 0 || st.s.caller(i) == callee {
 		return false
 	}
@@ -161,16 +161,15 @@ func (st *study) closure(root int32) (members []int32, why map[int32][]int32) {
 		v := members[at]
 		for i := s.out[v]; i < s.out[v+1]; i++ {
 			if st.implicated(i) {
-				callee := s.callee[i]
+				callee := s.edges[i].callee
 				why[callee] = append(why[callee], i)
 				join(callee)
 			}
 		}
-		entering, callers := s.entering(v)
-		for at, i := range entering {
-			if caller := callers[at]; s.sticky(i) && caller != v {
-				why[caller] = append(why[caller], i)
-				join(caller)
+		for _, e := range s.entering(v) {
+			if s.sticky(e.edge) && e.caller != v {
+				why[e.caller] = append(why[e.caller], e.edge)
+				join(e.caller)
 			}
 		}
 	}

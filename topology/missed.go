@@ -32,12 +32,11 @@ func (s *Snapshot) missed(nodes []int32) Missed {
 			n, fresh := s.trials(i, split.Unix())
 			calls, news = calls+n, news+fresh
 		}
-		entering, callers := s.entering(v)
-		for at, i := range entering {
-			if inside.has(callers[at]) {
+		for _, e := range s.entering(v) {
+			if inside.has(e.caller) {
 				continue // counted as an outgoing edge above
 			}
-			n, fresh := s.trials(i, split.Unix())
+			n, fresh := s.trials(e.edge, split.Unix())
 			calls, news = calls+n, news+fresh
 		}
 	}
@@ -49,7 +48,7 @@ func (s *Snapshot) missed(nodes []int32) Missed {
 
 // trials returns the calls on edge i since split and 1 if it was first seen then.
 func (s *Snapshot) trials(i int32, split int64) (calls, fresh uint64) {
-	calls = s.series.edgeCalls(s.names[s.caller(i)], s.names[s.callee[i]], split, s.at.Unix()+1)
+	calls = s.series.edgeCalls(s.names[s.caller(i)], s.names[s.edges[i].callee], split, s.at.Unix()+1)
 	if f := s.figure(i); s.marks[i]&markObserved != 0 && f != nil && timeOf(f.first).Unix() >= split {
 		return max(calls, 1), 1
 	}

@@ -24,10 +24,9 @@ func (s *structure) restartSet(nodes []int32) []int32 {
 	}
 	for at := 0; at < len(set); at++ {
 		v := set[at]
-		entering, callers := s.entering(v)
-		for at, i := range entering {
-			if s.sticky(i) {
-				join(callers[at])
+		for _, e := range s.entering(v) {
+			if s.sticky(e.edge) {
+				join(e.caller)
 			}
 		}
 	}
@@ -78,8 +77,8 @@ func (s *structure) drainsBefore(v, w int32) bool {
 
 // entryRank is 0 for a node with a caller outside its component, else 1.
 func (s *structure) entryRank(v int32) int {
-	for _, caller := range s.callers[s.in[v]:s.in[v+1]] {
-		if s.component[caller] != s.component[v] {
+	for _, e := range s.entering(v) {
+		if s.component[e.caller] != s.component[v] {
 			return 0
 		}
 	}
@@ -93,9 +92,9 @@ func (s *structure) reach(v int32) marks {
 	queue := []int32{v}
 	for at := 0; at < len(queue); at++ {
 		u := queue[at]
-		for _, callee := range s.calleesOf(u) {
-			if marked.add(callee) {
-				queue = append(queue, callee)
+		for _, e := range s.leaving(u) {
+			if marked.add(e.callee) {
+				queue = append(queue, e.callee)
 			}
 		}
 	}
@@ -109,8 +108,8 @@ func (s *structure) outsideCallers(set []int32) int {
 		inside.add(v)
 	}
 	for _, v := range set {
-		for _, caller := range s.callers[s.in[v]:s.in[v+1]] {
-			if !inside.has(caller) && callers.add(caller) {
+		for _, e := range s.entering(v) {
+			if !inside.has(e.caller) && callers.add(e.caller) {
 				n++
 			}
 		}
@@ -158,7 +157,7 @@ func (s *Snapshot) membersOf(why map[int32][]int32, watch, restart []int32) []Me
 		}
 		reasons := slices.Clone(why[v])
 		for i := s.out[v]; i < s.out[v+1]; i++ {
-			callee := s.callee[i]
+			callee := s.edges[i].callee
 			coupled := s.sticky(i) || s.component[v] == s.component[callee]
 			if coupled && v != callee && inside.has(callee) && inside.has(v) {
 				reasons = append(reasons, i)

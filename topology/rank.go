@@ -63,7 +63,7 @@ func (st *study) passOn(v int32, score map[int32]float64, because map[int32]int3
 	strengths := map[int32]float64{}
 	total := 0.0
 	for i := s.out[v]; i < s.out[v+1]; i++ {
-		if ranked.has(s.callee[i]) || !st.implicated(i) {
+		if ranked.has(s.edges[i].callee) || !st.implicated(i) {
 			continue
 		}
 		if strength := st.strength(i, own); strength > 0 {
@@ -77,7 +77,7 @@ func (st *study) passOn(v int32, score map[int32]float64, because map[int32]int3
 	score[v] -= passed
 	for i := s.out[v]; i < s.out[v+1]; i++ { // not over the map: its order is not fixed
 		if strength := strengths[i]; strength > 0 {
-			callee := s.callee[i]
+			callee := s.edges[i].callee
 			score[callee] += passed * strength / total
 			if known, found := because[callee]; !found || strengths[known] < strength {
 				because[callee] = i
@@ -94,12 +94,11 @@ type suffering struct {
 // suffered sums what the callers of v saw.
 func (st *study) suffered(v int32) suffering {
 	var sum suffering
-	entering, callers := st.s.entering(v)
-	for at, i := range entering {
-		if st.s.marks[i]&markObserved == 0 || callers[at] == v {
+	for _, e := range st.s.entering(v) {
+		if st.s.marks[e.edge]&markObserved == 0 || e.caller == v {
 			continue
 		}
-		sh := st.shift(i)
+		sh := st.shift(e.edge)
 		sum.calls += float64(sh.after.Requests)
 		sum.errors += sh.errors
 		sum.latency += sh.latency
@@ -110,7 +109,7 @@ func (st *study) suffered(v int32) suffering {
 // strength is the share of own that edge i explains, 0..1.
 func (st *study) strength(i int32, own suffering) float64 {
 	sh := st.shift(i)
-	if (sh.worse() || sh.lost) && st.down(st.s.callee[i]) {
+	if (sh.worse() || sh.lost) && st.down(st.s.edges[i].callee) {
 		return 1
 	}
 	if !sh.worse() {
@@ -138,7 +137,8 @@ func (st *study) strength(i int32, own suffering) float64 {
 // worse.
 func (st *study) worstCaller(v int32) int32 {
 	worst := int32(-1)
-	for _, i := range st.s.into[st.s.in[v]:st.s.in[v+1]] {
+	for _, e := range st.s.entering(v) {
+		i := e.edge
 		if st.s.marks[i]&markObserved == 0 || !st.shift(i).worse() {
 			continue
 		}

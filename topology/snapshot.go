@@ -74,9 +74,9 @@ func (s *Snapshot) Services() []mesh.Service {
 
 // Edges returns all existing edges by caller, then callee.
 func (s *Snapshot) Edges() []Edge {
-	edges := make([]Edge, len(s.callee))
+	edges := make([]Edge, len(s.edges))
 	scratch := Tick{Hist: &Histogram{}}
-	for i := range s.callee {
+	for i := range s.edges {
 		edges[i] = s.edge(int32(i), &scratch)
 	}
 	return edges
@@ -84,7 +84,7 @@ func (s *Snapshot) Edges() []Edge {
 
 // edge returns edge i with its figures; scratch is overwritten.
 func (s *Snapshot) edge(i int32, scratch *Tick) Edge {
-	caller, callee := s.names[s.caller(i)], s.names[s.callee[i]]
+	caller, callee := s.names[s.caller(i)], s.names[s.edges[i].callee]
 	scratch.Requests, scratch.Errors = 0, 0
 	scratch.Hist.Reset()
 	s.series.addEdge(scratch, caller, callee, s.at.Add(-rateWindow).Unix(), s.at.Unix()+1)
@@ -102,7 +102,7 @@ func (s *Snapshot) edge(i int32, scratch *Tick) Edge {
 }
 
 // figure returns what was counted on edge i, nil if nothing was.
-func (s *Snapshot) figure(i int32) *figure { return figureOf(s.figures, s.source[i]) }
+func (s *Snapshot) figure(i int32) *figure { return figureOf(s.figures, s.edges[i].source) }
 
 // Callers returns who calls service directly, gateways included.
 func (s *Snapshot) Callers(service mesh.Service) []mesh.Service {
@@ -111,8 +111,8 @@ func (s *Snapshot) Callers(service mesh.Service) []mesh.Service {
 		return nil
 	}
 	callers := make([]mesh.Service, 0, s.in[v+1]-s.in[v])
-	for _, caller := range s.callers[s.in[v]:s.in[v+1]] {
-		callers = append(callers, s.names[caller])
+	for _, e := range s.entering(v) {
+		callers = append(callers, s.names[e.caller])
 	}
 	return callers
 }
@@ -124,8 +124,8 @@ func (s *Snapshot) Callees(service mesh.Service) []mesh.Service {
 		return nil
 	}
 	callees := make([]mesh.Service, 0, s.out[v+1]-s.out[v])
-	for _, callee := range s.calleesOf(v) {
-		callees = append(callees, s.names[callee])
+	for _, e := range s.leaving(v) {
+		callees = append(callees, s.names[e.callee])
 	}
 	return callees
 }
@@ -157,10 +157,9 @@ func (s *Snapshot) StickyCallers(service mesh.Service) []mesh.Service {
 		return nil
 	}
 	var callers []mesh.Service
-	entering, from := s.entering(v)
-	for at, i := range entering {
-		if s.sticky(i) {
-			callers = append(callers, s.names[from[at]])
+	for _, e := range s.entering(v) {
+		if s.sticky(e.edge) {
+			callers = append(callers, s.names[e.caller])
 		}
 	}
 	return callers
@@ -198,9 +197,9 @@ func (s *structure) callersOf(set []int32) []int32 {
 	}
 	for at := 0; at < len(queue); at++ {
 		v := queue[at]
-		for _, caller := range s.callers[s.in[v]:s.in[v+1]] {
-			if marked.add(caller) {
-				queue = append(queue, caller)
+		for _, e := range s.entering(v) {
+			if marked.add(e.caller) {
+				queue = append(queue, e.caller)
 			}
 		}
 	}

@@ -13,18 +13,25 @@ import (
 type structure struct {
 	names     []mesh.Service
 	ids       map[mesh.Service]int32
-	callee    []int32 // of each edge
+	edges     []link
 	marks     []byte  // of each edge
-	source    []int32 // number of each edge in the Graph
-	out       []int32 // edges out[v] to out[v+1] leave v
-	in        []int32 // into[in[v]:in[v+1]] are the edges that enter v, by caller
-	into      []int32
-	callers   []int32 // of each edge of into
+	out       []int32 // edges[out[v]:out[v+1]] leave v
+	in        []int32 // into[in[v]:in[v+1]] enter v, by caller
+	into      []entry
 	component []int32 // callees before callers: an edge never leads to a higher number
 	members   []int32 // nodes by component, sorted
 	first     []int32 // members[first[c]:first[c+1]] are component c
 	epoch     string
 }
+
+// link is an edge as its caller has it.
+type link struct {
+	callee int32
+	source int32 // number of the edge in the Graph
+}
+
+// entry is an edge as its callee has it.
+type entry struct{ edge, caller int32 }
 
 // caller returns the node that edge i leaves.
 func (s *structure) caller(i int32) int32 {
@@ -35,14 +42,11 @@ func (s *structure) caller(i int32) int32 {
 // sticky reports whether the caller of edge i does not survive a restart of its callee.
 func (s *structure) sticky(i int32) bool { return s.marks[i]&markSticky != 0 }
 
-// entering returns the edges that enter v and their callers.
-func (s *structure) entering(v int32) (edges, callers []int32) {
-	from, to := s.in[v], s.in[v+1]
-	return s.into[from:to], s.callers[from:to]
-}
+// entering returns the edges that enter v.
+func (s *structure) entering(v int32) []entry { return s.into[s.in[v]:s.in[v+1]] }
 
-// callees returns the nodes that v calls.
-func (s *structure) calleesOf(v int32) []int32 { return s.callee[s.out[v]:s.out[v+1]] }
+// leaving returns the edges that leave v.
+func (s *structure) leaving(v int32) []link { return s.edges[s.out[v]:s.out[v+1]] }
 
 // nodes numbers the registered names in their order; it is immutable.
 type nodes struct {
