@@ -51,13 +51,18 @@ type Limits struct {
 
 // Find returns the facts about service, nil if it is not listed. O(log n).
 func (e *Env) Find(service mesh.Service) *ServiceFacts {
-	i, found := slices.BinarySearchFunc(e.Services, service, func(f ServiceFacts, name mesh.Service) int {
-		return strings.Compare(string(f.Name), string(name))
-	})
-	if !found {
-		return nil
+	low, high := 0, len(e.Services) // by hand: slices.BinarySearchFunc copies the facts at each step
+	for low < high {
+		switch i := int(uint(low+high) / 2); strings.Compare(string(e.Services[i].Name), string(service)) {
+		case 0:
+			return &e.Services[i]
+		case -1:
+			low = i + 1
+		default:
+			high = i
+		}
 	}
-	return &e.Services[i]
+	return nil
 }
 
 // Selects reports whether t is about instance i. A target without instance, UID or

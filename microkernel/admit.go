@@ -36,16 +36,19 @@ func (j *judgement) environment(limits isa.Limits) {
 		RestoreOrder: view.RestoreSeq,
 		Limits:       limits,
 	}
+	sorted := true
 	for i := range view.Services {
 		s := &view.Services[i]
+		sorted = sorted && (i == 0 || view.Services[i-1].Name < s.Name)
 		j.env.Services[i] = isa.ServiceFacts{
 			ServiceState: s.ServiceState, FanIn: s.FanIn, Callers: s.Callers, Component: s.Component,
 			StickyCallers: s.StickyCallers, Rate: s.Rate, Concurrency: s.Concurrency, Takes: s.Takes,
 		}
 	}
-	byName := func(a, b isa.ServiceFacts) int { return strings.Compare(string(a.Name), string(b.Name)) }
-	if !slices.IsSortedFunc(j.env.Services, byName) {
-		slices.SortFunc(j.env.Services, byName)
+	if !sorted {
+		slices.SortFunc(j.env.Services, func(a, b isa.ServiceFacts) int {
+			return strings.Compare(string(a.Name), string(b.Name))
+		})
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 const (
 	commitsARun = 1000
 	deviceFile  = 4 << 20 // bytes, as large as a segment
-	block       = 64      // the journal's alignment
+	alignment   = 64      // of the journal's records
 )
 
 // journalCommit is the time from an event to its being durable, beside what the device
@@ -108,12 +108,12 @@ func newDevice(path string) (*device, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("preallocate: %w", err), f.Close())
 	}
-	return &device{file: f, at: block}, nil
+	return &device{file: f, at: alignment}, nil
 }
 
 func (d *device) commit() error {
 	if d.at+int64(len(d.record)) > deviceFile {
-		d.at = block
+		d.at = alignment
 	}
 	if _, err := d.file.WriteAt(d.record, d.at); err != nil {
 		return err
