@@ -17,7 +17,7 @@ type Invariant struct {
 // is not among them: it needs a replay.
 func Invariants() []Invariant {
 	return []Invariant{
-		{"I1", everyPlan(withinActions)}, {"I2", everyPlan(gated)}, {"I3", everyPlan(aboveFloor)}, {"I4", disjointLocks},
+		{"I1", everyPlan(withinActions)}, {"I2", everyPlan(gated)}, {"I3", floors}, {"I4", disjointLocks},
 		{"I5", progress}, {"I7", singleLeader}, {"I8", everyPlan(explained)}, {"I9", fairlyDecided},
 	}
 }
@@ -57,6 +57,14 @@ func progress(s *State) string {
 		return why
 	}
 	return everyPlan(ends)(s)
+}
+
+// floors is I3: of each plan, and of callers over all of them.
+func floors(s *State) string {
+	if why := everyPlan(aboveFloor)(s); why != "" {
+		return why
+	}
+	return uncrowded(s)
 }
 
 // withinActions is I1: what is in force belongs to an overlay action, on a service in

@@ -10,7 +10,7 @@ import (
 // enqueue lets an admitted plan wait for its locks.
 func (t *turn) enqueue(p *plan) {
 	p.Phase = Queued
-	p.locks = lockSet(&p.View, p.Expanded, true)
+	p.locks, p.callers = lockSet(&p.View, p.Expanded, true), directCallers(&p.View, p.Expanded)
 	p.Waiting = "its locks"
 	t.set(planTimer(p.ID, timerTTL), t.policy.PlanTTL)
 }
@@ -37,7 +37,7 @@ func (t *turn) schedule() {
 		if !waits(p) {
 			continue
 		}
-		if p.paused == "" && disjoint(taken, p.locks) {
+		if p.paused == "" && disjoint(taken, p.locks) && t.crowding(p, true) == nil {
 			t.grant(t.edit(p.ID))
 		}
 		taken = append(taken, p.locks...)
@@ -92,6 +92,7 @@ func (t *turn) viewedLocked(p *plan, ev Viewed) {
 	before := p.View
 	p.View = ev.View
 	j := examine(&t.State, p, recheck)
+	p.callers = directCallers(&ev.View, p.Expanded)
 	switch {
 	case j.worst() == Reject:
 		v := j.verdict(ev.View.Epoch)
@@ -102,6 +103,8 @@ func (t *turn) viewedLocked(p *plan, ev Viewed) {
 	case j.worst() != Admit:
 		v := j.verdict(ev.View.Epoch)
 		t.refuse(p, v.Faults...)
+	case t.crowding(p, false) != nil:
+		t.giveWay(p)
 	case !t.relock(p, lockSet(&ev.View, j.expanded, true)):
 		t.refuse(p, fault(isa.CodeStaleEpoch, "", "the group grew into what another plan has locked",
 			"propose it again when that has ended"))
@@ -148,6 +151,6 @@ func (t *turn) expired(p *plan) {
 // lock of p.
 func (t *turn) overlapped(p *plan) bool {
 	return slices.ContainsFunc(t.plans, func(q *plan) bool {
-		return q.ID != p.ID && (q.holding || q.sequence < p.sequence) && !disjoint(q.locks, p.locks)
+		return q.ID != p.ID && (q.holding || q.sequence < p.sequence) && (!disjoint(q.locks, p.locks) || p.crowds(q))
 	})
 }

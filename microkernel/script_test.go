@@ -273,6 +273,8 @@ func (s *script) facts(d *datadriven.TestData) string {
 			slices.Reverse(s.view.DrainOrder)
 		case "radius":
 			s.view.BlastRadius = services(a.Vals)
+		case "crowded":
+			s.view.Crowded = services(a.Vals)
 		case "declared":
 			s.view.Declared = a.Vals[0] == "yes"
 		case "requests":

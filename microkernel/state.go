@@ -41,6 +41,7 @@ type plan struct {
 	edited   uint64 // State.events at which it was cloned
 	sequence uint64
 	locks    []mesh.Service // restart set, group and write set; sorted
+	callers  []mesh.Service // direct ones of what it drains or restarts; sorted
 	steps    []step
 	holding  bool   // the locks are its own
 	asked    bool   // Recheck number look is out

@@ -25,6 +25,7 @@ type View struct {
 	Sampling    float64        // least share of requests seen, 0..1; 1 = all (mesh metrics, access logs)
 	Cut         []CallEdge     // the cheapest cut, when the restart set is above the limit
 	Incident    []mesh.Service // services of the blast radius whose objective is broken now
+	Crowded     []mesh.Service // direct callers of what is drained or restarted that have no headroom left, sorted
 	Rollback    bool           // configuration can be rolled back here at all
 	Objects     []ObjectView   // the objects that the program rolls back and that there are, sorted by name
 }

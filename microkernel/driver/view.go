@@ -55,6 +55,7 @@ func (v *views) facts(program isa.Program) microkernel.View {
 		Rollback:    v.cfg.Configs != nil,
 		Objects:     objects,
 	}
+	view.Crowded = v.crowded(sorted(slices.Concat(named.restarted, named.drained, restart.RestartSet)), snapshot, world)
 	view.Incident = incident(symptoms, view.BlastRadius)
 	for _, service := range touched {
 		if state := world.Find(service); state != nil {
@@ -160,6 +161,23 @@ func incident(symptoms []topology.Symptom, radius []mesh.Service) []mesh.Service
 		}
 	}
 	return sorted(broken)
+}
+
+// crowded returns the direct callers of targets that are known to have less headroom than
+// policy asks for.
+func (v *views) crowded(targets []mesh.Service, s *topology.Snapshot, w *mesh.World) []mesh.Service {
+	if v.cfg.Loads == nil {
+		return nil
+	}
+	var out []mesh.Service
+	for _, target := range targets {
+		for _, caller := range append(s.Callers(target), inboundOf(target, w).callers...) {
+			if v.cfg.Loads.Load(caller).Utilisation > 1-v.cfg.Policy.Headroom {
+				out = append(out, caller)
+			}
+		}
+	}
+	return sorted(out)
 }
 
 // declares reports whether any dependency is declared.

@@ -124,3 +124,21 @@ func TestRestartTimesAreLearned(t *testing.T) {
 		t.Errorf("begun %v", h.begun)
 	}
 }
+
+// busyAt says how much of some services' capacity is in use.
+type busyAt map[mesh.Service]float64
+
+func (b busyAt) Load(s mesh.Service) Load { return Load{Utilisation: b[s]} }
+
+func TestCallersWithoutHeadroomAreTold(t *testing.T) {
+	m := newMesh()
+	for _, test := range []struct {
+		used float64
+		want []mesh.Service
+	}{{0, nil}, {0.8, nil}, {0.81, []mesh.Service{front}}} {
+		view := viewOf(m, restartCart("x"), func(c *Config) { c.Loads = busyAt{front: test.used, cart: 0.99} })
+		if !slices.Equal(view.Crowded, test.want) {
+			t.Errorf("%v in use: crowded %v, want %v", test.used, view.Crowded, test.want)
+		}
+	}
+}
