@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"slices"
 	"time"
 
 	"github.com/sluicemesh/sluice/mesh"
@@ -90,9 +91,13 @@ func (s *Snapshot) Group(symptom Symptom) Group {
 		return Group{Symptom: symptom.Service, Epoch: s.epoch, Missed: Missed{Upper95: 1, Method: missedNothing}}
 	}
 	study := s.newStudy(symptom)
+	study.measure(root)
 	members, why := study.closure(root)
 	suspects := study.rank(root, members)
 	culprit := s.ids[suspects[0].Service]
+	if !slices.Contains(members, culprit) {
+		why[culprit] = study.entering(culprit)
+	}
 	group := s.groupOf(symptom.Service, why, members, s.restartSet([]int32{culprit}))
 	group.Suspects = suspects
 	return group

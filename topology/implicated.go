@@ -26,6 +26,8 @@ type study struct {
 	since, to   int64 // the evidence [since, to)
 	others      marks
 	shifts      map[int32]*shift
+	late        *sides // nil unless spans measured both sides of root's calls
+	failed      *sides // the same
 }
 
 // shift is how an edge changed at onset.
@@ -123,7 +125,7 @@ func (st *study) implicated(i int32) bool {
 		return true
 	}
 	sh := st.shift(i)
-	return sh.worse() || sh.lost
+	return sh.worse() || sh.lost || st.sided(i)
 }
 
 // reason says in numbers and registered names what happened on edge i.

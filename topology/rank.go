@@ -21,6 +21,9 @@ const (
 // callees' failures and slowness explain of its own, and keeps the rest. So the most
 // downstream service that still fails has most of the score.
 func (st *study) rank(root int32, members []int32) []Suspect {
+	if st.late != nil {
+		return st.rankSides(root, members)
+	}
 	s := st.s
 	order := slices.Clone(members)
 	slices.SortFunc(order, func(v, w int32) int { // callers before callees
