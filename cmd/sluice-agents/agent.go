@@ -112,13 +112,9 @@ func (a *agent) connect() error {
 	if a.api != nil {
 		return nil
 	}
-	text, err := os.ReadFile(a.tokenFile)
+	token, err := readToken(a.tokenFile)
 	if err != nil {
-		return fmt.Errorf("token: %w", err)
-	}
-	token := strings.TrimSpace(string(text))
-	if token == "" || len(token) > maxTokenSize {
-		return errors.New("token: the file is empty or too large")
+		return err
 	}
 	api, err := client.New(a.server, token)
 	if err != nil {
@@ -126,6 +122,19 @@ func (a *agent) connect() error {
 	}
 	a.api = api
 	return nil
+}
+
+// readToken reads the one line of a token file.
+func readToken(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("token: %w", err)
+	}
+	token := strings.TrimSpace(string(text))
+	if token == "" || len(token) > maxTokenSize {
+		return "", errors.New("token: the file is empty or too large")
+	}
+	return token, nil
 }
 
 // observe asks for everything a decision rests on.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -228,12 +229,22 @@ func TestWaitsForItsTokenAndReadsANewOne(t *testing.T) {
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{}, {"--token-file", "x", "extra"}, {"--token-file", "x", "--interval", "1ms"}, {"--nonsense"},
+		{"mcp"}, {"mcp", "--listen", "127.0.0.1:0", "--token-file", "x"}, {"mcp", "--listen", "0.0.0.0:20090"},
+		{"mcp", "--listen", "localhost"}, {"mcp", "--token-file", "x", "extra"},
 	} {
 		if code := run(args); code != exitUsage {
 			t.Errorf("%v: exit %d, want %d", args, code, exitUsage)
 		}
 	}
-	if code := run([]string{"--token-file", "x", "--server", "ftp://x"}); code != exitFailed {
-		t.Errorf("a wrong address: exit %d, want %d", code, exitFailed)
+	taken := httptest.NewServer(http.NotFoundHandler())
+	defer taken.Close()
+	for _, args := range [][]string{
+		{"--token-file", "x", "--server", "ftp://x"},
+		{"mcp", "--listen", "127.0.0.1:0", "--server", "ftp://x"},
+		{"mcp", "--listen", taken.Listener.Addr().String()},
+	} {
+		if code := run(args); code != exitFailed {
+			t.Errorf("%v: exit %d, want %d", args, code, exitFailed)
+		}
 	}
 }

@@ -1,6 +1,10 @@
 // Command sluice-agents runs the planners: it watches symptoms over the API and
 // proposes programs, with a proposer's token and nothing else. It decides nothing and
 // executes nothing; losing it costs automatic proposals, not safety.
+//
+//	sluice-agents --token-file FILE                    the planner by rules
+//	sluice-agents mcp --token-file FILE                tools for an AI agent, on stdin and stdout
+//	sluice-agents mcp --listen 127.0.0.1:20090         the same over HTTP, with the callers' own tokens
 package main
 
 import (
@@ -27,6 +31,14 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 // run is main with an exit code.
 func run(args []string) int {
+	if len(args) > 0 && args[0] == "mcp" {
+		return runMCP(args[1:])
+	}
+	return runRules(args)
+}
+
+// runRules is the planner by rules.
+func runRules(args []string) int {
 	flags := flag.NewFlagSet("sluice-agents", flag.ContinueOnError)
 	server := flags.String("server", "http://127.0.0.1:20080", "URL of the API of sluiced")
 	tokenFile := flags.String("token-file", "", "file with the proposer's token; may appear later (required)")
