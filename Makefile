@@ -125,6 +125,12 @@ RUN ?=
 bench: ## figures beside their references; RUN=regexp selects rows
 	@go run -ldflags '$(LDFLAGS)' ./e2e/bench -run '$(RUN)' -out $(or $(OUT),bench.json)
 
+DATA ?=
+
+.PHONY: topology
+topology: bin/e2e-inference ## culprits inferred from recorded faults; DATA=folder of spans and cases
+	@bin/e2e-inference -data '$(DATA)' -out $(or $(OUT),topology.json)
+
 .PHONY: race
 race: ## all packages under the race detector (nightly)
 	@go test -race -p=1 -timeout=40m ./...
@@ -140,10 +146,9 @@ fuzz: ## every fuzz target for FUZZTIME
 
 # --- what a later change fills -------------------------------------------------
 
-LATER := topology eval eval-long e2e-cluster e2e-kind soak mutate screens
+LATER := eval eval-long e2e-cluster e2e-kind soak mutate screens
 
 .PHONY: $(LATER)
-topology:    ## not yet: topology inference measured on recorded traces
 eval:        ## not yet: harm measured with controls
 eval-long:   ## not yet: the same, long
 e2e-cluster: ## not yet: scenarios on a real Kubernetes
