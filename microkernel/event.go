@@ -196,6 +196,13 @@ type Resumed struct {
 	By   Principal
 }
 
+// Violated says: the driver saw the state break an invariant. Nothing new is begun until
+// an admin has looked, and what runs is undone.
+type Violated struct {
+	Stamp
+	Invariant string // which, and how, as Check says it
+}
+
 // HarmVerdict is what the harm monitor says of the services in a plan's radius.
 type HarmVerdict struct {
 	Label    HarmLabel

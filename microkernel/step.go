@@ -64,6 +64,8 @@ func (t *turn) handle(ev Event) {
 		t.led(ev)
 	case Probed:
 		t.probed(ev)
+	case Violated:
+		t.freeze("an invariant is broken: " + ev.Invariant)
 	case Paused:
 		t.pause(ev)
 	case Resumed:

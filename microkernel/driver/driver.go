@@ -40,6 +40,8 @@ type Config struct {
 	Symptoms     Symptoms // optional
 	Capabilities func(*mesh.ServiceState) mesh.Capability
 	Sampling     float64 // share of requests that evidence sees, 0..1; 0 = 1, all
+
+	check func(microkernel.State) string // which invariant a state breaks, "" = none; nil = microkernel.Check
 }
 
 // Kernel is a running microkernel. Its methods are safe for concurrent use.
@@ -114,6 +116,9 @@ func prepare(cfg Config) (*Kernel, error) {
 	}
 	if cfg.Capabilities == nil {
 		cfg.Capabilities = PlainEnvoy
+	}
+	if cfg.check == nil {
+		cfg.check = microkernel.Check
 	}
 	if cfg.Sampling == 0 {
 		cfg.Sampling = 1

@@ -104,7 +104,27 @@ func (k *Kernel) take(r request) outcome {
 	if err := k.commit(ev, r.human); err != nil {
 		return outcome{err: err}
 	}
-	k.settle(ev, out)
+	if broken := k.cfg.check(state); broken != "" && state.Frozen() == "" {
+		return k.violated(ev, out, broken)
+	}
+	k.settle(ev, out, anything)
+	return out
+}
+
+// violated takes a step after which an invariant is broken: of its effects only those that
+// restore are performed, and the kernel freezes, by an event of its own so that it is in the
+// journal and an admin can clear it. What comes back is the answer to the step.
+func (k *Kernel) violated(ev microkernel.Event, out outcome, broken string) outcome {
+	name, _, _ := strings.Cut(broken, ":")
+	k.observe.metrics.violations.WithLabelValues(name).Inc()
+	k.cfg.Log.Error("invariant broken", "invariant", broken, "event", nameOf(ev))
+	k.settle(ev, out, restores)
+	freeze := microkernel.Violated{Stamp: microkernel.Stamp{At: k.clock.instant()}, Invariant: text(broken)}
+	if err := k.commit(freeze, false); err != nil {
+		return out // the disk is full: nothing new is begun either
+	}
+	state, effects := microkernel.Step(out.state, freeze)
+	k.settle(freeze, outcome{state: state, effects: effects}, anything)
 	return out
 }
 
@@ -123,18 +143,20 @@ func flood(ev microkernel.Event, out *outcome) bool {
 	return answered && verdict.Outcome == microkernel.Throttle && verdict.Code == isa.CodeRate
 }
 
-// settle makes the new state the present one and performs the effects.
-func (k *Kernel) settle(ev microkernel.Event, out outcome) {
+// settle makes the new state the present one and performs the effects that may be.
+func (k *Kernel) settle(ev microkernel.Event, out outcome, may func(microkernel.Effect) bool) {
 	k.adopt(out.state)
 	k.history.note(ev, out.effects)
 	k.observe.event(ev, out)
 	for _, e := range out.effects {
-		if k.halted.Load() == nil || restores(e) {
+		if may(e) && (k.halted.Load() == nil || restores(e)) {
 			k.perform(e)
 		}
 	}
 	k.watches.publish(out.state)
 }
+
+func anything(microkernel.Effect) bool { return true }
 
 // restores reports whether an effect may be performed by a frozen driver.
 func restores(e microkernel.Effect) bool {

@@ -17,6 +17,8 @@ type metrics struct {
 	steps    *prometheus.HistogramVec
 	commits  prometheus.Histogram
 	events   *prometheus.CounterVec
+
+	violations *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -40,8 +42,11 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_kernel_events_total", Help: "Events that the kernel took, by type.",
 		}, []string{"event"}),
+		violations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_invariant_violations_total", Help: "States that broke an invariant of the kernel, by its name: each freezes it.",
+		}, []string{"invariant"}),
 	}
-	for _, c := range []prometheus.Collector{m.verdicts, m.plans, m.steps, m.commits, m.events} {
+	for _, c := range []prometheus.Collector{m.verdicts, m.plans, m.steps, m.commits, m.events, m.violations} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register the kernel's metrics: %w", err)
 		}
@@ -51,7 +56,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 
 // unregister takes the figures away again, so that a kernel may be started anew.
 func (m *metrics) unregister(r prometheus.Registerer) {
-	for _, c := range []prometheus.Collector{m.verdicts, m.plans, m.steps, m.commits, m.events} {
+	for _, c := range []prometheus.Collector{m.verdicts, m.plans, m.steps, m.commits, m.events, m.violations} {
 		r.Unregister(c)
 	}
 }
