@@ -179,7 +179,7 @@ func celPlan(p *isa.Program) map[string]any {
 	for _, check := range p.Verify {
 		verify = append(verify, map[string]any{"service": string(check.Service), "seconds": check.For.Seconds()})
 	}
-	return map[string]any{"id": string(p.ID), "steps": steps, "verify": verify}
+	return map[string]any{"id": p.ID, "steps": steps, "verify": verify}
 }
 
 func texts[T ~string](values []T) []string {

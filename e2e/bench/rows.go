@@ -4,6 +4,7 @@ package main
 func benches() []Bench {
 	return []Bench{
 		verdict(),
+		makespan(),
 		journalCommit(),
 		simulation(),
 	}

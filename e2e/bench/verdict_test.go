@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -63,4 +64,16 @@ func drain(ev *microkernel.Submitted, change func(*isa.Drain)) {
 	d.Streams = mesh.StreamsWait
 	change(&d)
 	ev.Program.Steps[0].Action = d
+}
+
+// Plans that overlap must be served one after the other: the bound says so, and the kernel
+// cannot be faster.
+func TestNoMakespanIsBelowItsBound(t *testing.T) {
+	groups := newGroups(rand.New(rand.NewPCG(1, 16)))
+	for name, plans := range map[string][]int{"one": {3}, "disjoint": {0, 1, 2}, "overlapping": {0, 1, 1, 1}} {
+		got, err := together(groups, plans)
+		if err != nil || got.Ours < got.Reference || got.Ours > 1.25*got.Reference {
+			t.Errorf("%s: %v s, the bound is %v s: %v", name, got.Ours, got.Reference, err)
+		}
+	}
 }
