@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"unicode/utf8"
 
@@ -42,11 +43,22 @@ func (s *service) CheckPlan(
 	if err != nil {
 		return nil, kernelError(err)
 	}
-	return connect.NewResponse(&sluicev1.CheckPlanResponse{
+	answer := &sluicev1.CheckPlanResponse{
 		Verdict: string(verdict.Outcome), Code: string(verdict.Code), Epoch: verdict.Epoch,
 		Faults: faultsOut(verdict.Faults), Expanded: spell(expanded),
-	}), nil
+	}
+	if configs, known := s.config.Proxies.(ProxyConfigs); known && request.Msg.GetDiff() && verdict.Outcome != microkernel.Reject {
+		changes, leftOff, err := configs.Preview(&expanded, maxChanges)
+		if err != nil {
+			return nil, connect.NewError(connect.CodeFailedPrecondition, err)
+		}
+		answer.Diff, answer.DiffLeftOff = changes, int32(min(leftOff, math.MaxInt32))
+	}
+	return connect.NewResponse(answer), nil
 }
+
+// maxChanges bounds the changes that one answer shows.
+const maxChanges = 200
 
 // ProposePlan implements the method of the same name. What cannot be decoded is
 // answered with verdict reject and the faults, like every other refusal, and journalled.

@@ -81,6 +81,17 @@ type Proxies interface {
 	Proxies() []Proxy
 }
 
+// ProxyConfigs is what a Proxies may know besides: what the Envoys are sent.
+type ProxyConfigs interface {
+	// Config lists the resources that a proxy is offered now.
+	Config(node string) []*sluicev1.ProxyResource
+	// Overlaid lists what the overlays in force change of them.
+	Overlaid(node string) []*sluicev1.ProxyChange
+	// Preview lists what the steps of an expanded program would change at the proxies, at
+	// most so many changes, and how many are left off.
+	Preview(p *isa.Program, most int) (changes []*sluicev1.ProxyChange, leftOff int, err error)
+}
+
 // Proxy is one Envoy as the xDS server sees it.
 type Proxy struct {
 	Node         string

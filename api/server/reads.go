@@ -98,10 +98,13 @@ func (s *service) ListProxies(
 	_ context.Context, request *connect.Request[sluicev1.ListProxiesRequest],
 ) (*connect.Response[sluicev1.ListProxiesResponse], error) {
 	node := request.Msg.GetNode()
+	if node == "" && (request.Msg.GetConfig() || request.Msg.GetDiff()) {
+		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("config and diff: of one node only: name it"))
+	}
 	answer := &sluicev1.ListProxiesResponse{}
 	for _, proxy := range s.proxies() {
 		if node == "" || node == proxy.Node {
-			answer.Proxies = append(answer.Proxies, proxyOut(proxy))
+			answer.Proxies = append(answer.Proxies, s.details(proxyOut(proxy), request.Msg))
 		}
 	}
 	if node != "" && len(answer.Proxies) == 0 {
@@ -118,6 +121,21 @@ func (s *service) proxies() []Proxy {
 	proxies := slices.Clone(s.config.Proxies.Proxies())
 	slices.SortFunc(proxies, func(a, b Proxy) int { return strings.Compare(a.Node, b.Node) })
 	return proxies
+}
+
+// details adds to a proxy what was asked for and is known of its configuration.
+func (s *service) details(out *sluicev1.Proxy, request *sluicev1.ListProxiesRequest) *sluicev1.Proxy {
+	configs, known := s.config.Proxies.(ProxyConfigs)
+	if !known {
+		return out
+	}
+	if request.GetConfig() {
+		out.Config = configs.Config(out.GetNode())
+	}
+	if request.GetDiff() {
+		out.Diff = configs.Overlaid(out.GetNode())
+	}
+	return out
 }
 
 func proxyOut(proxy Proxy) *sluicev1.Proxy {

@@ -19,10 +19,13 @@ type checkView struct {
 	Verdict string      `json:"verdict"`
 	Epoch   *string     `json:"epoch"`
 	Faults  []faultView `json:"faults"`
+
+	Diff        []proxyChangeView `json:"diff,omitempty"`
+	DiffLeftOff int32             `json:"diff_left_off,omitempty"`
 }
 
 func (a *app) planCheckCommand() *cobra.Command {
-	topology := ""
+	topology, diff := "", false
 	command := &cobra.Command{
 		Use: "check FILE|-", Short: "Say what the kernel would say to a plan, and run nothing",
 		Long: `Check a plan against the running control plane, or against an exported topology.
@@ -30,15 +33,18 @@ Without both, only the plan's own structure is checked.
 Exit 0 admit, 1 reject, 2 malformed, 4 hold or throttle.`,
 		Args: cobra.ExactArgs(1),
 		Example: `  sluice plan check cart.plan
+  sluice plan check cart.plan --diff
   sluice plan check cart.plan --topology mesh.json -o json
   sluice plan fmt --to json cart.plan | sluice plan check -`,
-		RunE: func(c *cobra.Command, args []string) error { return a.planCheck(c.Context(), args[0], topology) },
+		RunE: func(c *cobra.Command, args []string) error { return a.planCheck(c.Context(), args[0], topology, diff) },
 	}
+	command.Flags().BoolVar(&diff, "diff", false, "show what the proxies would be sent, step by step")
 	command.Flags().StringVar(&topology, "topology", "", "check against this export of `sluice topology export`, offline")
+	command.MarkFlagsMutuallyExclusive("diff", "topology")
 	return command
 }
 
-func (a *app) planCheck(ctx context.Context, name, topology string) error {
+func (a *app) planCheck(ctx context.Context, name, topology string, diff bool) error {
 	src, err := a.readProgram(name)
 	if err != nil {
 		return err
@@ -49,13 +55,22 @@ func (a *app) planCheck(ctx context.Context, name, topology string) error {
 	case topology != "":
 		answer, err = checkAgainst(src, topology)
 	default:
-		answer, err = a.checkOnline(ctx, src)
+		answer, err = a.checkOnline(ctx, src, diff)
 	}
 	if err != nil {
 		return err
 	}
-	view := checkView{a.header("check"), answer.GetVerdict(), null(answer.GetEpoch()), faultViews(answer.GetFaults())}
-	if err := a.print(view, func(w io.Writer) { a.checkTable(w, src, answer) }); err != nil {
+	view := checkView{
+		header: a.header("check"), Verdict: answer.GetVerdict(), Epoch: null(answer.GetEpoch()),
+		Faults: faultViews(answer.GetFaults()), Diff: changeViews(answer.GetDiff()), DiffLeftOff: answer.GetDiffLeftOff(),
+	}
+	table := func(w io.Writer) {
+		a.checkTable(w, src, answer)
+		if diff && answer.GetVerdict() != "reject" {
+			a.changes(w, answer.GetDiff(), answer.GetDiffLeftOff())
+		}
+	}
+	if err := a.print(view, table); err != nil {
 		return err
 	}
 	if len(src.faults) > 0 {
@@ -64,13 +79,15 @@ func (a *app) planCheck(ctx context.Context, name, topology string) error {
 	return told(verdictCode(answer.GetVerdict()))
 }
 
-// checkOnline asks the control plane; if none is up here, only the structure is checked.
-func (a *app) checkOnline(ctx context.Context, src source) (*sluicev1.CheckPlanResponse, error) {
+// checkOnline asks the control plane; if none is up here, only the structure is checked,
+// unless what proxies would be sent is asked for.
+func (a *app) checkOnline(ctx context.Context, src source, diff bool) (*sluicev1.CheckPlanResponse, error) {
 	api, server, err := a.connect()
 	if err == nil {
 		ctx, cancel := a.within(ctx, callTimeout)
 		defer cancel()
-		answer, failed := api.CheckPlan(ctx, connect.NewRequest(&sluicev1.CheckPlanRequest{Program: src.wireProgram()}))
+		request := &sluicev1.CheckPlanRequest{Program: src.wireProgram(), Diff: diff}
+		answer, failed := api.CheckPlan(ctx, connect.NewRequest(request))
 		if failed == nil {
 			return answer.Msg, nil
 		}
@@ -78,7 +95,7 @@ func (a *app) checkOnline(ctx context.Context, src source) (*sluicev1.CheckPlanR
 	}
 	var exit *exitError
 	named := a.server != "" || a.getenv("SLUICE_SERVER") != ""
-	if named || !errors.As(err, &exit) || exit.code != exitMissing || ctx.Err() != nil {
+	if named || diff || !errors.As(err, &exit) || exit.code != exitMissing || ctx.Err() != nil {
 		return nil, err
 	}
 	fmt.Fprintln(a.err, "no control plane is up here: checking the plan's own structure only")

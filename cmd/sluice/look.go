@@ -94,96 +94,6 @@ func (a *app) statusTable(w io.Writer, v statusView, s *sluicev1.GetStatusRespon
 	}
 }
 
-// proxyView is one proxy of `sluice proxies`.
-type proxyView struct {
-	Node         string          `json:"node"`
-	Service      string          `json:"service"`
-	Connected    bool            `json:"connected"`
-	Since        *string         `json:"since"`
-	EnvoyVersion *string         `json:"envoy_version"`
-	Types        []proxyTypeView `json:"types"`
-	Overlays     []string        `json:"overlays"`
-}
-
-type proxyTypeView struct {
-	Type      string  `json:"type"`
-	Version   string  `json:"version"`
-	Acked     string  `json:"acked"`
-	Nack      *string `json:"nack"`
-	At        *string `json:"at"`
-	Resources int32   `json:"resources"`
-}
-
-func (a *app) proxiesCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "proxies [NODE]", Short: "List the Envoys, what they have ACKed and which overlays are in force",
-		Args:    cobra.MaximumNArgs(1),
-		Example: "  sluice proxies\n  sluice proxies shop.cart-0 -o yaml",
-		RunE: func(c *cobra.Command, args []string) error {
-			api, server, err := a.connect()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.within(c.Context(), callTimeout)
-			defer cancel()
-			request := &sluicev1.ListProxiesRequest{}
-			if len(args) == 1 {
-				request.Node = args[0]
-			}
-			answer, err := api.ListProxies(ctx, connect.NewRequest(request))
-			if err != nil {
-				return apiError(server, err)
-			}
-			view := struct {
-				header
-				Proxies []proxyView `json:"proxies"`
-			}{a.header("proxies"), []proxyView{}}
-			for _, proxy := range answer.Msg.GetProxies() {
-				view.Proxies = append(view.Proxies, newProxyView(proxy))
-			}
-			return a.print(view, func(w io.Writer) { proxyTable(w, answer.Msg.GetProxies()) })
-		},
-	}
-}
-
-func newProxyView(p *sluicev1.Proxy) proxyView {
-	view := proxyView{
-		Node: p.GetNode(), Service: p.GetService(), Connected: p.GetConnected(), Since: stamp(p.GetSince()),
-		EnvoyVersion: null(p.GetEnvoyVersion()), Types: []proxyTypeView{}, Overlays: list(p.GetOverlays()),
-	}
-	for _, t := range p.GetTypes() {
-		view.Types = append(view.Types, proxyTypeView{
-			t.GetType(), t.GetVersion(), t.GetAcked(), null(t.GetNack()), stamp(t.GetAt()), t.GetResources(),
-		})
-	}
-	return view
-}
-
-func proxyTable(w io.Writer, proxies []*sluicev1.Proxy) {
-	if len(proxies) == 0 {
-		fmt.Fprintln(w, "No proxy has connected.")
-		return
-	}
-	kinds := []string{"cds", "eds", "lds", "rds", "rtds"}
-	table(w, func(w io.Writer) {
-		row(w, "NODE", "SERVICE", "STATE", "ENVOY", "CDS", "EDS", "LDS", "RDS", "RTDS", "OVERLAYS")
-		for _, p := range proxies {
-			cells := []string{p.GetNode(), dash(p.GetService()), connected(p), dash(p.GetEnvoyVersion())}
-			for _, kind := range kinds {
-				cells = append(cells, typeState(p, kind))
-			}
-			row(w, append(cells, orNone(p.GetOverlays()))...)
-		}
-	})
-	for _, p := range proxies {
-		for _, t := range p.GetTypes() {
-			if t.GetNack() != "" {
-				fmt.Fprintf(w, "NACK %s %s: %s\n", p.GetNode(), t.GetType(), oneLine(t.GetNack()))
-			}
-		}
-	}
-}
-
 // oneLine makes text that others wrote safe for a terminal: what is not printable, line
 // ends and marks that turn the direction of writing too, is escaped.
 func oneLine(text string) string {
@@ -197,29 +107,6 @@ func oneLine(text string) string {
 		out.WriteString(quoted[1 : len(quoted)-1])
 	}
 	return out.String()
-}
-
-func connected(p *sluicev1.Proxy) string {
-	if p.GetConnected() {
-		return "connected"
-	}
-	return "gone"
-}
-
-func typeState(p *sluicev1.Proxy, kind string) string {
-	for _, t := range p.GetTypes() {
-		if t.GetType() != kind {
-			continue
-		}
-		switch {
-		case t.GetNack() != "":
-			return "NACK"
-		case t.GetAcked() == t.GetVersion():
-			return fmt.Sprintf("%d ok", t.GetResources())
-		}
-		return "waiting"
-	}
-	return "-"
 }
 
 func (a *app) versionCommand() *cobra.Command {

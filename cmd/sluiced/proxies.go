@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/sluicemesh/sluice/api/server"
+	sluicev1 "github.com/sluicemesh/sluice/api/sluice/v1"
 	"github.com/sluicemesh/sluice/isa"
 	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/microkernel/driver"
@@ -41,6 +42,40 @@ func (p proxies) Proxies() []server.Proxy {
 		}
 		for _, t := range status.Types {
 			rows[i].Types = append(rows[i].Types, typeRow(t))
+		}
+	}
+	return rows
+}
+
+// Config implements server.ProxyConfigs.
+func (p proxies) Config(node string) []*sluicev1.ProxyResource {
+	resources := p.server.Config(node)
+	var rows []*sluicev1.ProxyResource
+	for _, t := range xds.Types() {
+		for _, r := range resources.Of(t) {
+			rows = append(rows, &sluicev1.ProxyResource{
+				Type: strings.ToLower(t.Short()), Name: r.Name, Version: r.Version, Body: r.JSON(),
+			})
+		}
+	}
+	return rows
+}
+
+// Overlaid implements server.ProxyConfigs.
+func (p proxies) Overlaid(node string) []*sluicev1.ProxyChange { return changeRows(p.server.Overlaid(node)) }
+
+// Preview implements server.ProxyConfigs.
+func (p proxies) Preview(program *isa.Program, most int) ([]*sluicev1.ProxyChange, int, error) {
+	changes, leftOff, err := p.server.Preview(program, most)
+	return changeRows(changes), leftOff, err
+}
+
+func changeRows(changes []xdsserver.ProxyChange) []*sluicev1.ProxyChange {
+	rows := make([]*sluicev1.ProxyChange, len(changes))
+	for i, c := range changes {
+		rows[i] = &sluicev1.ProxyChange{
+			Step: string(c.Step), Node: c.Node, Type: strings.ToLower(c.Type.Short()), Name: c.Name,
+			Change: c.Kind, Diff: c.Diff,
 		}
 	}
 	return rows

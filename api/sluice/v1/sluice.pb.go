@@ -75,7 +75,7 @@ func (x Program_Format) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Program_Format.Descriptor instead.
 func (Program_Format) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28, 0}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30, 0}
 }
 
 type GetStatusRequest struct {
@@ -1268,7 +1268,9 @@ func (x *Symptom) GetSucceeded() uint64 {
 
 type ListProxiesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // "" = all
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`      // "" = all
+	Config        bool                   `protobuf:"varint,2,opt,name=config,proto3" json:"config,omitempty"` // with the resources that each proxy is offered
+	Diff          bool                   `protobuf:"varint,3,opt,name=diff,proto3" json:"diff,omitempty"`     // with what the overlays in force change of them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1308,6 +1310,20 @@ func (x *ListProxiesRequest) GetNode() string {
 		return x.Node
 	}
 	return ""
+}
+
+func (x *ListProxiesRequest) GetConfig() bool {
+	if x != nil {
+		return x.Config
+	}
+	return false
+}
+
+func (x *ListProxiesRequest) GetDiff() bool {
+	if x != nil {
+		return x.Diff
+	}
+	return false
 }
 
 type ListProxiesResponse struct {
@@ -1363,6 +1379,8 @@ type Proxy struct {
 	EnvoyVersion  string                 `protobuf:"bytes,5,opt,name=envoy_version,json=envoyVersion,proto3" json:"envoy_version,omitempty"`
 	Types         []*ProxyType           `protobuf:"bytes,6,rep,name=types,proto3" json:"types,omitempty"`
 	Overlays      []string               `protobuf:"bytes,7,rep,name=overlays,proto3" json:"overlays,omitempty"` // in force at this proxy
+	Config        []*ProxyResource       `protobuf:"bytes,8,rep,name=config,proto3" json:"config,omitempty"`     // if asked for
+	Diff          []*ProxyChange         `protobuf:"bytes,9,rep,name=diff,proto3" json:"diff,omitempty"`         // if asked for: from the base to what is in force
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1446,6 +1464,172 @@ func (x *Proxy) GetOverlays() []string {
 	return nil
 }
 
+func (x *Proxy) GetConfig() []*ProxyResource {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *Proxy) GetDiff() []*ProxyChange {
+	if x != nil {
+		return x.Diff
+	}
+	return nil
+}
+
+type ProxyResource struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"` // cds, eds, lds, rds, rtds
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Version       string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Body          string                 `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"` // JSON
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProxyResource) Reset() {
+	*x = ProxyResource{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProxyResource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProxyResource) ProtoMessage() {}
+
+func (x *ProxyResource) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProxyResource.ProtoReflect.Descriptor instead.
+func (*ProxyResource) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ProxyResource) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *ProxyResource) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ProxyResource) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *ProxyResource) GetBody() string {
+	if x != nil {
+		return x.Body
+	}
+	return ""
+}
+
+type ProxyChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Step          string                 `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"` // of the plan that would push it; "" = in force
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Type          string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"` // cds, eds, lds, rds, rtds
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Change        string                 `protobuf:"bytes,5,opt,name=change,proto3" json:"change,omitempty"` // added, changed, removed
+	Diff          string                 `protobuf:"bytes,6,opt,name=diff,proto3" json:"diff,omitempty"`     // lines of JSON that begin with "+", "-" or " ", and "..." for what is left out
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProxyChange) Reset() {
+	*x = ProxyChange{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProxyChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProxyChange) ProtoMessage() {}
+
+func (x *ProxyChange) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProxyChange.ProtoReflect.Descriptor instead.
+func (*ProxyChange) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ProxyChange) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *ProxyChange) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ProxyChange) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *ProxyChange) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ProxyChange) GetChange() string {
+	if x != nil {
+		return x.Change
+	}
+	return ""
+}
+
+func (x *ProxyChange) GetDiff() string {
+	if x != nil {
+		return x.Diff
+	}
+	return ""
+}
+
 type ProxyType struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`       // cds, eds, lds, rds, rtds
@@ -1460,7 +1644,7 @@ type ProxyType struct {
 
 func (x *ProxyType) Reset() {
 	*x = ProxyType{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +1656,7 @@ func (x *ProxyType) String() string {
 func (*ProxyType) ProtoMessage() {}
 
 func (x *ProxyType) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +1669,7 @@ func (x *ProxyType) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyType.ProtoReflect.Descriptor instead.
 func (*ProxyType) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ProxyType) GetType() string {
@@ -1540,7 +1724,7 @@ type ListPlansRequest struct {
 
 func (x *ListPlansRequest) Reset() {
 	*x = ListPlansRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +1736,7 @@ func (x *ListPlansRequest) String() string {
 func (*ListPlansRequest) ProtoMessage() {}
 
 func (x *ListPlansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +1749,7 @@ func (x *ListPlansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPlansRequest.ProtoReflect.Descriptor instead.
 func (*ListPlansRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListPlansRequest) GetPageSize() int32 {
@@ -1592,7 +1776,7 @@ type ListPlansResponse struct {
 
 func (x *ListPlansResponse) Reset() {
 	*x = ListPlansResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1788,7 @@ func (x *ListPlansResponse) String() string {
 func (*ListPlansResponse) ProtoMessage() {}
 
 func (x *ListPlansResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1801,7 @@ func (x *ListPlansResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPlansResponse.ProtoReflect.Descriptor instead.
 func (*ListPlansResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListPlansResponse) GetPlans() []*Plan {
@@ -1643,7 +1827,7 @@ type GetPlanRequest struct {
 
 func (x *GetPlanRequest) Reset() {
 	*x = GetPlanRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1655,7 +1839,7 @@ func (x *GetPlanRequest) String() string {
 func (*GetPlanRequest) ProtoMessage() {}
 
 func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1668,7 +1852,7 @@ func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanRequest.ProtoReflect.Descriptor instead.
 func (*GetPlanRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetPlanRequest) GetId() string {
@@ -1687,7 +1871,7 @@ type GetPlanResponse struct {
 
 func (x *GetPlanResponse) Reset() {
 	*x = GetPlanResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1699,7 +1883,7 @@ func (x *GetPlanResponse) String() string {
 func (*GetPlanResponse) ProtoMessage() {}
 
 func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1712,7 +1896,7 @@ func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanResponse.ProtoReflect.Descriptor instead.
 func (*GetPlanResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetPlanResponse) GetPlan() *Plan {
@@ -1731,7 +1915,7 @@ type WatchPlanRequest struct {
 
 func (x *WatchPlanRequest) Reset() {
 	*x = WatchPlanRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1743,7 +1927,7 @@ func (x *WatchPlanRequest) String() string {
 func (*WatchPlanRequest) ProtoMessage() {}
 
 func (x *WatchPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1756,7 +1940,7 @@ func (x *WatchPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPlanRequest.ProtoReflect.Descriptor instead.
 func (*WatchPlanRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *WatchPlanRequest) GetId() string {
@@ -1775,7 +1959,7 @@ type WatchPlanResponse struct {
 
 func (x *WatchPlanResponse) Reset() {
 	*x = WatchPlanResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1787,7 +1971,7 @@ func (x *WatchPlanResponse) String() string {
 func (*WatchPlanResponse) ProtoMessage() {}
 
 func (x *WatchPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1800,7 +1984,7 @@ func (x *WatchPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPlanResponse.ProtoReflect.Descriptor instead.
 func (*WatchPlanResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *WatchPlanResponse) GetPlan() *Plan {
@@ -1837,7 +2021,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1849,7 +2033,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1862,7 +2046,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Plan) GetId() string {
@@ -2019,7 +2203,7 @@ type PlanStep struct {
 
 func (x *PlanStep) Reset() {
 	*x = PlanStep{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2031,7 +2215,7 @@ func (x *PlanStep) String() string {
 func (*PlanStep) ProtoMessage() {}
 
 func (x *PlanStep) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2044,7 +2228,7 @@ func (x *PlanStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanStep.ProtoReflect.Descriptor instead.
 func (*PlanStep) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PlanStep) GetId() string {
@@ -2152,7 +2336,7 @@ type Fault struct {
 
 func (x *Fault) Reset() {
 	*x = Fault{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2164,7 +2348,7 @@ func (x *Fault) String() string {
 func (*Fault) ProtoMessage() {}
 
 func (x *Fault) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2177,7 +2361,7 @@ func (x *Fault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fault.ProtoReflect.Descriptor instead.
 func (*Fault) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Fault) GetCode() string {
@@ -2233,7 +2417,7 @@ type Program struct {
 
 func (x *Program) Reset() {
 	*x = Program{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2245,7 +2429,7 @@ func (x *Program) String() string {
 func (*Program) ProtoMessage() {}
 
 func (x *Program) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2258,7 +2442,7 @@ func (x *Program) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Program.ProtoReflect.Descriptor instead.
 func (*Program) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Program) GetFormat() Program_Format {
@@ -2278,13 +2462,14 @@ func (x *Program) GetSource() []byte {
 type CheckPlanRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Program       *Program               `protobuf:"bytes,1,opt,name=program,proto3" json:"program,omitempty"`
+	Diff          bool                   `protobuf:"varint,2,opt,name=diff,proto3" json:"diff,omitempty"` // with what the proxies would be sent
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CheckPlanRequest) Reset() {
 	*x = CheckPlanRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2296,7 +2481,7 @@ func (x *CheckPlanRequest) String() string {
 func (*CheckPlanRequest) ProtoMessage() {}
 
 func (x *CheckPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2309,7 +2494,7 @@ func (x *CheckPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckPlanRequest.ProtoReflect.Descriptor instead.
 func (*CheckPlanRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CheckPlanRequest) GetProgram() *Program {
@@ -2319,20 +2504,29 @@ func (x *CheckPlanRequest) GetProgram() *Program {
 	return nil
 }
 
+func (x *CheckPlanRequest) GetDiff() bool {
+	if x != nil {
+		return x.Diff
+	}
+	return false
+}
+
 type CheckPlanResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Verdict       string                 `protobuf:"bytes,1,opt,name=verdict,proto3" json:"verdict,omitempty"` // admit, hold, reject, throttle
 	Code          string                 `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
 	Epoch         string                 `protobuf:"bytes,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Faults        []*Fault               `protobuf:"bytes,4,rep,name=faults,proto3" json:"faults,omitempty"`
-	Expanded      string                 `protobuf:"bytes,5,opt,name=expanded,proto3" json:"expanded,omitempty"` // the program that would run, compact text
+	Expanded      string                 `protobuf:"bytes,5,opt,name=expanded,proto3" json:"expanded,omitempty"`                             // the program that would run, compact text
+	Diff          []*ProxyChange         `protobuf:"bytes,6,rep,name=diff,proto3" json:"diff,omitempty"`                                     // if asked for: each step against what is in force now
+	DiffLeftOff   int32                  `protobuf:"varint,7,opt,name=diff_left_off,json=diffLeftOff,proto3" json:"diff_left_off,omitempty"` // further changes, for which there was no room
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CheckPlanResponse) Reset() {
 	*x = CheckPlanResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2344,7 +2538,7 @@ func (x *CheckPlanResponse) String() string {
 func (*CheckPlanResponse) ProtoMessage() {}
 
 func (x *CheckPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2357,7 +2551,7 @@ func (x *CheckPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckPlanResponse.ProtoReflect.Descriptor instead.
 func (*CheckPlanResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CheckPlanResponse) GetVerdict() string {
@@ -2395,6 +2589,20 @@ func (x *CheckPlanResponse) GetExpanded() string {
 	return ""
 }
 
+func (x *CheckPlanResponse) GetDiff() []*ProxyChange {
+	if x != nil {
+		return x.Diff
+	}
+	return nil
+}
+
+func (x *CheckPlanResponse) GetDiffLeftOff() int32 {
+	if x != nil {
+		return x.DiffLeftOff
+	}
+	return 0
+}
+
 type ProposePlanRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Program       *Program               `protobuf:"bytes,1,opt,name=program,proto3" json:"program,omitempty"`
@@ -2404,7 +2612,7 @@ type ProposePlanRequest struct {
 
 func (x *ProposePlanRequest) Reset() {
 	*x = ProposePlanRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2416,7 +2624,7 @@ func (x *ProposePlanRequest) String() string {
 func (*ProposePlanRequest) ProtoMessage() {}
 
 func (x *ProposePlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2429,7 +2637,7 @@ func (x *ProposePlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposePlanRequest.ProtoReflect.Descriptor instead.
 func (*ProposePlanRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ProposePlanRequest) GetProgram() *Program {
@@ -2454,7 +2662,7 @@ type ProposePlanResponse struct {
 
 func (x *ProposePlanResponse) Reset() {
 	*x = ProposePlanResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2466,7 +2674,7 @@ func (x *ProposePlanResponse) String() string {
 func (*ProposePlanResponse) ProtoMessage() {}
 
 func (x *ProposePlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2479,7 +2687,7 @@ func (x *ProposePlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposePlanResponse.ProtoReflect.Descriptor instead.
 func (*ProposePlanResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ProposePlanResponse) GetId() string {
@@ -2540,7 +2748,7 @@ type ApprovePlanRequest struct {
 
 func (x *ApprovePlanRequest) Reset() {
 	*x = ApprovePlanRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2552,7 +2760,7 @@ func (x *ApprovePlanRequest) String() string {
 func (*ApprovePlanRequest) ProtoMessage() {}
 
 func (x *ApprovePlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2565,7 +2773,7 @@ func (x *ApprovePlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePlanRequest.ProtoReflect.Descriptor instead.
 func (*ApprovePlanRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ApprovePlanRequest) GetId() string {
@@ -2584,7 +2792,7 @@ type ApprovePlanResponse struct {
 
 func (x *ApprovePlanResponse) Reset() {
 	*x = ApprovePlanResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2596,7 +2804,7 @@ func (x *ApprovePlanResponse) String() string {
 func (*ApprovePlanResponse) ProtoMessage() {}
 
 func (x *ApprovePlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2609,7 +2817,7 @@ func (x *ApprovePlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePlanResponse.ProtoReflect.Descriptor instead.
 func (*ApprovePlanResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ApprovePlanResponse) GetPlan() *Plan {
@@ -2629,7 +2837,7 @@ type AbortPlanRequest struct {
 
 func (x *AbortPlanRequest) Reset() {
 	*x = AbortPlanRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2641,7 +2849,7 @@ func (x *AbortPlanRequest) String() string {
 func (*AbortPlanRequest) ProtoMessage() {}
 
 func (x *AbortPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2654,7 +2862,7 @@ func (x *AbortPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortPlanRequest.ProtoReflect.Descriptor instead.
 func (*AbortPlanRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{35}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AbortPlanRequest) GetId() string {
@@ -2680,7 +2888,7 @@ type AbortPlanResponse struct {
 
 func (x *AbortPlanResponse) Reset() {
 	*x = AbortPlanResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2692,7 +2900,7 @@ func (x *AbortPlanResponse) String() string {
 func (*AbortPlanResponse) ProtoMessage() {}
 
 func (x *AbortPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2705,7 +2913,7 @@ func (x *AbortPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortPlanResponse.ProtoReflect.Descriptor instead.
 func (*AbortPlanResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{36}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AbortPlanResponse) GetPlan() *Plan {
@@ -2725,7 +2933,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2737,7 +2945,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2750,7 +2958,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{37}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PauseRequest) GetId() string {
@@ -2775,7 +2983,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2787,7 +2995,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2800,7 +3008,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{38}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{40}
 }
 
 type ResumeRequest struct {
@@ -2812,7 +3020,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2824,7 +3032,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2837,7 +3045,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{39}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ResumeRequest) GetId() string {
@@ -2855,7 +3063,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2867,7 +3075,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2880,7 +3088,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{40}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{42}
 }
 
 var File_sluice_v1_sluice_proto protoreflect.FileDescriptor
@@ -2994,11 +3202,13 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"errorShare\x12\x1f\n" +
 	"\vp99_seconds\x18\x06 \x01(\x01R\n" +
 	"p99Seconds\x12\x1c\n" +
-	"\tsucceeded\x18\a \x01(\x04R\tsucceeded\"(\n" +
+	"\tsucceeded\x18\a \x01(\x04R\tsucceeded\"T\n" +
 	"\x12ListProxiesRequest\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\tR\x04node\"A\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
+	"\x06config\x18\x02 \x01(\bR\x06config\x12\x12\n" +
+	"\x04diff\x18\x03 \x01(\bR\x04diff\"A\n" +
 	"\x13ListProxiesResponse\x12*\n" +
-	"\aproxies\x18\x01 \x03(\v2\x10.sluice.v1.ProxyR\aproxies\"\xf2\x01\n" +
+	"\aproxies\x18\x01 \x03(\v2\x10.sluice.v1.ProxyR\aproxies\"\xd0\x02\n" +
 	"\x05Proxy\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x1c\n" +
@@ -3006,7 +3216,21 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12#\n" +
 	"\renvoy_version\x18\x05 \x01(\tR\fenvoyVersion\x12*\n" +
 	"\x05types\x18\x06 \x03(\v2\x14.sluice.v1.ProxyTypeR\x05types\x12\x1a\n" +
-	"\boverlays\x18\a \x03(\tR\boverlays\"\xad\x01\n" +
+	"\boverlays\x18\a \x03(\tR\boverlays\x120\n" +
+	"\x06config\x18\b \x03(\v2\x18.sluice.v1.ProxyResourceR\x06config\x12*\n" +
+	"\x04diff\x18\t \x03(\v2\x16.sluice.v1.ProxyChangeR\x04diff\"e\n" +
+	"\rProxyResource\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12\x12\n" +
+	"\x04body\x18\x04 \x01(\tR\x04body\"\x89\x01\n" +
+	"\vProxyChange\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\tR\x04step\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x12\n" +
+	"\x04type\x18\x03 \x01(\tR\x04type\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x16\n" +
+	"\x06change\x18\x05 \x01(\tR\x06change\x12\x12\n" +
+	"\x04diff\x18\x06 \x01(\tR\x04diff\"\xad\x01\n" +
 	"\tProxyType\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -3081,15 +3305,18 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x12FORMAT_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vFORMAT_TEXT\x10\x01\x12\x0f\n" +
 	"\vFORMAT_JSON\x10\x02\x12\x0f\n" +
-	"\vFORMAT_YAML\x10\x03\"@\n" +
+	"\vFORMAT_YAML\x10\x03\"T\n" +
 	"\x10CheckPlanRequest\x12,\n" +
-	"\aprogram\x18\x01 \x01(\v2\x12.sluice.v1.ProgramR\aprogram\"\x9d\x01\n" +
+	"\aprogram\x18\x01 \x01(\v2\x12.sluice.v1.ProgramR\aprogram\x12\x12\n" +
+	"\x04diff\x18\x02 \x01(\bR\x04diff\"\xed\x01\n" +
 	"\x11CheckPlanResponse\x12\x18\n" +
 	"\averdict\x18\x01 \x01(\tR\averdict\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\tR\x05epoch\x12(\n" +
 	"\x06faults\x18\x04 \x03(\v2\x10.sluice.v1.FaultR\x06faults\x12\x1a\n" +
-	"\bexpanded\x18\x05 \x01(\tR\bexpanded\"B\n" +
+	"\bexpanded\x18\x05 \x01(\tR\bexpanded\x12*\n" +
+	"\x04diff\x18\x06 \x03(\v2\x16.sluice.v1.ProxyChangeR\x04diff\x12\"\n" +
+	"\rdiff_left_off\x18\a \x01(\x05R\vdiffLeftOff\"B\n" +
 	"\x12ProposePlanRequest\x12,\n" +
 	"\aprogram\x18\x01 \x01(\v2\x12.sluice.v1.ProgramR\aprogram\"\xe5\x01\n" +
 	"\x13ProposePlanResponse\x12\x0e\n" +
@@ -3146,7 +3373,7 @@ func file_sluice_v1_sluice_proto_rawDescGZIP() []byte {
 }
 
 var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_sluice_v1_sluice_proto_goTypes = []any{
 	(Program_Format)(0),           // 0: sluice.v1.Program.Format
 	(*GetStatusRequest)(nil),      // 1: sluice.v1.GetStatusRequest
@@ -3167,104 +3394,109 @@ var file_sluice_v1_sluice_proto_goTypes = []any{
 	(*ListProxiesRequest)(nil),    // 16: sluice.v1.ListProxiesRequest
 	(*ListProxiesResponse)(nil),   // 17: sluice.v1.ListProxiesResponse
 	(*Proxy)(nil),                 // 18: sluice.v1.Proxy
-	(*ProxyType)(nil),             // 19: sluice.v1.ProxyType
-	(*ListPlansRequest)(nil),      // 20: sluice.v1.ListPlansRequest
-	(*ListPlansResponse)(nil),     // 21: sluice.v1.ListPlansResponse
-	(*GetPlanRequest)(nil),        // 22: sluice.v1.GetPlanRequest
-	(*GetPlanResponse)(nil),       // 23: sluice.v1.GetPlanResponse
-	(*WatchPlanRequest)(nil),      // 24: sluice.v1.WatchPlanRequest
-	(*WatchPlanResponse)(nil),     // 25: sluice.v1.WatchPlanResponse
-	(*Plan)(nil),                  // 26: sluice.v1.Plan
-	(*PlanStep)(nil),              // 27: sluice.v1.PlanStep
-	(*Fault)(nil),                 // 28: sluice.v1.Fault
-	(*Program)(nil),               // 29: sluice.v1.Program
-	(*CheckPlanRequest)(nil),      // 30: sluice.v1.CheckPlanRequest
-	(*CheckPlanResponse)(nil),     // 31: sluice.v1.CheckPlanResponse
-	(*ProposePlanRequest)(nil),    // 32: sluice.v1.ProposePlanRequest
-	(*ProposePlanResponse)(nil),   // 33: sluice.v1.ProposePlanResponse
-	(*ApprovePlanRequest)(nil),    // 34: sluice.v1.ApprovePlanRequest
-	(*ApprovePlanResponse)(nil),   // 35: sluice.v1.ApprovePlanResponse
-	(*AbortPlanRequest)(nil),      // 36: sluice.v1.AbortPlanRequest
-	(*AbortPlanResponse)(nil),     // 37: sluice.v1.AbortPlanResponse
-	(*PauseRequest)(nil),          // 38: sluice.v1.PauseRequest
-	(*PauseResponse)(nil),         // 39: sluice.v1.PauseResponse
-	(*ResumeRequest)(nil),         // 40: sluice.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 41: sluice.v1.ResumeResponse
-	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 43: google.protobuf.Duration
+	(*ProxyResource)(nil),         // 19: sluice.v1.ProxyResource
+	(*ProxyChange)(nil),           // 20: sluice.v1.ProxyChange
+	(*ProxyType)(nil),             // 21: sluice.v1.ProxyType
+	(*ListPlansRequest)(nil),      // 22: sluice.v1.ListPlansRequest
+	(*ListPlansResponse)(nil),     // 23: sluice.v1.ListPlansResponse
+	(*GetPlanRequest)(nil),        // 24: sluice.v1.GetPlanRequest
+	(*GetPlanResponse)(nil),       // 25: sluice.v1.GetPlanResponse
+	(*WatchPlanRequest)(nil),      // 26: sluice.v1.WatchPlanRequest
+	(*WatchPlanResponse)(nil),     // 27: sluice.v1.WatchPlanResponse
+	(*Plan)(nil),                  // 28: sluice.v1.Plan
+	(*PlanStep)(nil),              // 29: sluice.v1.PlanStep
+	(*Fault)(nil),                 // 30: sluice.v1.Fault
+	(*Program)(nil),               // 31: sluice.v1.Program
+	(*CheckPlanRequest)(nil),      // 32: sluice.v1.CheckPlanRequest
+	(*CheckPlanResponse)(nil),     // 33: sluice.v1.CheckPlanResponse
+	(*ProposePlanRequest)(nil),    // 34: sluice.v1.ProposePlanRequest
+	(*ProposePlanResponse)(nil),   // 35: sluice.v1.ProposePlanResponse
+	(*ApprovePlanRequest)(nil),    // 36: sluice.v1.ApprovePlanRequest
+	(*ApprovePlanResponse)(nil),   // 37: sluice.v1.ApprovePlanResponse
+	(*AbortPlanRequest)(nil),      // 38: sluice.v1.AbortPlanRequest
+	(*AbortPlanResponse)(nil),     // 39: sluice.v1.AbortPlanResponse
+	(*PauseRequest)(nil),          // 40: sluice.v1.PauseRequest
+	(*PauseResponse)(nil),         // 41: sluice.v1.PauseResponse
+	(*ResumeRequest)(nil),         // 42: sluice.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 43: sluice.v1.ResumeResponse
+	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 45: google.protobuf.Duration
 }
 var file_sluice_v1_sluice_proto_depIdxs = []int32{
-	42, // 0: sluice.v1.GetStatusResponse.started:type_name -> google.protobuf.Timestamp
+	44, // 0: sluice.v1.GetStatusResponse.started:type_name -> google.protobuf.Timestamp
 	5,  // 1: sluice.v1.GetTopologyResponse.services:type_name -> sluice.v1.Service
 	7,  // 2: sluice.v1.GetTopologyResponse.edges:type_name -> sluice.v1.Edge
-	42, // 3: sluice.v1.GetTopologyResponse.at:type_name -> google.protobuf.Timestamp
+	44, // 3: sluice.v1.GetTopologyResponse.at:type_name -> google.protobuf.Timestamp
 	6,  // 4: sluice.v1.Service.instances:type_name -> sluice.v1.Instance
-	42, // 5: sluice.v1.Edge.first_seen:type_name -> google.protobuf.Timestamp
-	42, // 6: sluice.v1.Edge.last_seen:type_name -> google.protobuf.Timestamp
-	42, // 7: sluice.v1.GetGroupRequest.onset:type_name -> google.protobuf.Timestamp
-	43, // 8: sluice.v1.GetGroupRequest.window:type_name -> google.protobuf.Duration
+	44, // 5: sluice.v1.Edge.first_seen:type_name -> google.protobuf.Timestamp
+	44, // 6: sluice.v1.Edge.last_seen:type_name -> google.protobuf.Timestamp
+	44, // 7: sluice.v1.GetGroupRequest.onset:type_name -> google.protobuf.Timestamp
+	45, // 8: sluice.v1.GetGroupRequest.window:type_name -> google.protobuf.Duration
 	10, // 9: sluice.v1.GetGroupResponse.suspects:type_name -> sluice.v1.Suspect
 	11, // 10: sluice.v1.GetGroupResponse.members:type_name -> sluice.v1.Member
 	12, // 11: sluice.v1.GetGroupResponse.missed:type_name -> sluice.v1.Missed
 	7,  // 12: sluice.v1.Member.why:type_name -> sluice.v1.Edge
 	15, // 13: sluice.v1.ListSymptomsResponse.symptoms:type_name -> sluice.v1.Symptom
-	42, // 14: sluice.v1.Symptom.onset:type_name -> google.protobuf.Timestamp
-	42, // 15: sluice.v1.Symptom.noticed:type_name -> google.protobuf.Timestamp
+	44, // 14: sluice.v1.Symptom.onset:type_name -> google.protobuf.Timestamp
+	44, // 15: sluice.v1.Symptom.noticed:type_name -> google.protobuf.Timestamp
 	18, // 16: sluice.v1.ListProxiesResponse.proxies:type_name -> sluice.v1.Proxy
-	42, // 17: sluice.v1.Proxy.since:type_name -> google.protobuf.Timestamp
-	19, // 18: sluice.v1.Proxy.types:type_name -> sluice.v1.ProxyType
-	42, // 19: sluice.v1.ProxyType.at:type_name -> google.protobuf.Timestamp
-	26, // 20: sluice.v1.ListPlansResponse.plans:type_name -> sluice.v1.Plan
-	26, // 21: sluice.v1.GetPlanResponse.plan:type_name -> sluice.v1.Plan
-	26, // 22: sluice.v1.WatchPlanResponse.plan:type_name -> sluice.v1.Plan
-	28, // 23: sluice.v1.Plan.faults:type_name -> sluice.v1.Fault
-	27, // 24: sluice.v1.Plan.steps:type_name -> sluice.v1.PlanStep
-	42, // 25: sluice.v1.Plan.proposed:type_name -> google.protobuf.Timestamp
-	42, // 26: sluice.v1.Plan.ended:type_name -> google.protobuf.Timestamp
-	42, // 27: sluice.v1.PlanStep.started:type_name -> google.protobuf.Timestamp
-	42, // 28: sluice.v1.PlanStep.acked:type_name -> google.protobuf.Timestamp
-	42, // 29: sluice.v1.PlanStep.ended:type_name -> google.protobuf.Timestamp
-	0,  // 30: sluice.v1.Program.format:type_name -> sluice.v1.Program.Format
-	29, // 31: sluice.v1.CheckPlanRequest.program:type_name -> sluice.v1.Program
-	28, // 32: sluice.v1.CheckPlanResponse.faults:type_name -> sluice.v1.Fault
-	29, // 33: sluice.v1.ProposePlanRequest.program:type_name -> sluice.v1.Program
-	43, // 34: sluice.v1.ProposePlanResponse.retry_after:type_name -> google.protobuf.Duration
-	28, // 35: sluice.v1.ProposePlanResponse.faults:type_name -> sluice.v1.Fault
-	26, // 36: sluice.v1.ApprovePlanResponse.plan:type_name -> sluice.v1.Plan
-	26, // 37: sluice.v1.AbortPlanResponse.plan:type_name -> sluice.v1.Plan
-	1,  // 38: sluice.v1.SluiceService.GetStatus:input_type -> sluice.v1.GetStatusRequest
-	3,  // 39: sluice.v1.SluiceService.GetTopology:input_type -> sluice.v1.GetTopologyRequest
-	8,  // 40: sluice.v1.SluiceService.GetGroup:input_type -> sluice.v1.GetGroupRequest
-	13, // 41: sluice.v1.SluiceService.ListSymptoms:input_type -> sluice.v1.ListSymptomsRequest
-	16, // 42: sluice.v1.SluiceService.ListProxies:input_type -> sluice.v1.ListProxiesRequest
-	20, // 43: sluice.v1.SluiceService.ListPlans:input_type -> sluice.v1.ListPlansRequest
-	22, // 44: sluice.v1.SluiceService.GetPlan:input_type -> sluice.v1.GetPlanRequest
-	24, // 45: sluice.v1.SluiceService.WatchPlan:input_type -> sluice.v1.WatchPlanRequest
-	30, // 46: sluice.v1.SluiceService.CheckPlan:input_type -> sluice.v1.CheckPlanRequest
-	32, // 47: sluice.v1.SluiceService.ProposePlan:input_type -> sluice.v1.ProposePlanRequest
-	34, // 48: sluice.v1.SluiceService.ApprovePlan:input_type -> sluice.v1.ApprovePlanRequest
-	36, // 49: sluice.v1.SluiceService.AbortPlan:input_type -> sluice.v1.AbortPlanRequest
-	38, // 50: sluice.v1.SluiceService.Pause:input_type -> sluice.v1.PauseRequest
-	40, // 51: sluice.v1.SluiceService.Resume:input_type -> sluice.v1.ResumeRequest
-	2,  // 52: sluice.v1.SluiceService.GetStatus:output_type -> sluice.v1.GetStatusResponse
-	4,  // 53: sluice.v1.SluiceService.GetTopology:output_type -> sluice.v1.GetTopologyResponse
-	9,  // 54: sluice.v1.SluiceService.GetGroup:output_type -> sluice.v1.GetGroupResponse
-	14, // 55: sluice.v1.SluiceService.ListSymptoms:output_type -> sluice.v1.ListSymptomsResponse
-	17, // 56: sluice.v1.SluiceService.ListProxies:output_type -> sluice.v1.ListProxiesResponse
-	21, // 57: sluice.v1.SluiceService.ListPlans:output_type -> sluice.v1.ListPlansResponse
-	23, // 58: sluice.v1.SluiceService.GetPlan:output_type -> sluice.v1.GetPlanResponse
-	25, // 59: sluice.v1.SluiceService.WatchPlan:output_type -> sluice.v1.WatchPlanResponse
-	31, // 60: sluice.v1.SluiceService.CheckPlan:output_type -> sluice.v1.CheckPlanResponse
-	33, // 61: sluice.v1.SluiceService.ProposePlan:output_type -> sluice.v1.ProposePlanResponse
-	35, // 62: sluice.v1.SluiceService.ApprovePlan:output_type -> sluice.v1.ApprovePlanResponse
-	37, // 63: sluice.v1.SluiceService.AbortPlan:output_type -> sluice.v1.AbortPlanResponse
-	39, // 64: sluice.v1.SluiceService.Pause:output_type -> sluice.v1.PauseResponse
-	41, // 65: sluice.v1.SluiceService.Resume:output_type -> sluice.v1.ResumeResponse
-	52, // [52:66] is the sub-list for method output_type
-	38, // [38:52] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	44, // 17: sluice.v1.Proxy.since:type_name -> google.protobuf.Timestamp
+	21, // 18: sluice.v1.Proxy.types:type_name -> sluice.v1.ProxyType
+	19, // 19: sluice.v1.Proxy.config:type_name -> sluice.v1.ProxyResource
+	20, // 20: sluice.v1.Proxy.diff:type_name -> sluice.v1.ProxyChange
+	44, // 21: sluice.v1.ProxyType.at:type_name -> google.protobuf.Timestamp
+	28, // 22: sluice.v1.ListPlansResponse.plans:type_name -> sluice.v1.Plan
+	28, // 23: sluice.v1.GetPlanResponse.plan:type_name -> sluice.v1.Plan
+	28, // 24: sluice.v1.WatchPlanResponse.plan:type_name -> sluice.v1.Plan
+	30, // 25: sluice.v1.Plan.faults:type_name -> sluice.v1.Fault
+	29, // 26: sluice.v1.Plan.steps:type_name -> sluice.v1.PlanStep
+	44, // 27: sluice.v1.Plan.proposed:type_name -> google.protobuf.Timestamp
+	44, // 28: sluice.v1.Plan.ended:type_name -> google.protobuf.Timestamp
+	44, // 29: sluice.v1.PlanStep.started:type_name -> google.protobuf.Timestamp
+	44, // 30: sluice.v1.PlanStep.acked:type_name -> google.protobuf.Timestamp
+	44, // 31: sluice.v1.PlanStep.ended:type_name -> google.protobuf.Timestamp
+	0,  // 32: sluice.v1.Program.format:type_name -> sluice.v1.Program.Format
+	31, // 33: sluice.v1.CheckPlanRequest.program:type_name -> sluice.v1.Program
+	30, // 34: sluice.v1.CheckPlanResponse.faults:type_name -> sluice.v1.Fault
+	20, // 35: sluice.v1.CheckPlanResponse.diff:type_name -> sluice.v1.ProxyChange
+	31, // 36: sluice.v1.ProposePlanRequest.program:type_name -> sluice.v1.Program
+	45, // 37: sluice.v1.ProposePlanResponse.retry_after:type_name -> google.protobuf.Duration
+	30, // 38: sluice.v1.ProposePlanResponse.faults:type_name -> sluice.v1.Fault
+	28, // 39: sluice.v1.ApprovePlanResponse.plan:type_name -> sluice.v1.Plan
+	28, // 40: sluice.v1.AbortPlanResponse.plan:type_name -> sluice.v1.Plan
+	1,  // 41: sluice.v1.SluiceService.GetStatus:input_type -> sluice.v1.GetStatusRequest
+	3,  // 42: sluice.v1.SluiceService.GetTopology:input_type -> sluice.v1.GetTopologyRequest
+	8,  // 43: sluice.v1.SluiceService.GetGroup:input_type -> sluice.v1.GetGroupRequest
+	13, // 44: sluice.v1.SluiceService.ListSymptoms:input_type -> sluice.v1.ListSymptomsRequest
+	16, // 45: sluice.v1.SluiceService.ListProxies:input_type -> sluice.v1.ListProxiesRequest
+	22, // 46: sluice.v1.SluiceService.ListPlans:input_type -> sluice.v1.ListPlansRequest
+	24, // 47: sluice.v1.SluiceService.GetPlan:input_type -> sluice.v1.GetPlanRequest
+	26, // 48: sluice.v1.SluiceService.WatchPlan:input_type -> sluice.v1.WatchPlanRequest
+	32, // 49: sluice.v1.SluiceService.CheckPlan:input_type -> sluice.v1.CheckPlanRequest
+	34, // 50: sluice.v1.SluiceService.ProposePlan:input_type -> sluice.v1.ProposePlanRequest
+	36, // 51: sluice.v1.SluiceService.ApprovePlan:input_type -> sluice.v1.ApprovePlanRequest
+	38, // 52: sluice.v1.SluiceService.AbortPlan:input_type -> sluice.v1.AbortPlanRequest
+	40, // 53: sluice.v1.SluiceService.Pause:input_type -> sluice.v1.PauseRequest
+	42, // 54: sluice.v1.SluiceService.Resume:input_type -> sluice.v1.ResumeRequest
+	2,  // 55: sluice.v1.SluiceService.GetStatus:output_type -> sluice.v1.GetStatusResponse
+	4,  // 56: sluice.v1.SluiceService.GetTopology:output_type -> sluice.v1.GetTopologyResponse
+	9,  // 57: sluice.v1.SluiceService.GetGroup:output_type -> sluice.v1.GetGroupResponse
+	14, // 58: sluice.v1.SluiceService.ListSymptoms:output_type -> sluice.v1.ListSymptomsResponse
+	17, // 59: sluice.v1.SluiceService.ListProxies:output_type -> sluice.v1.ListProxiesResponse
+	23, // 60: sluice.v1.SluiceService.ListPlans:output_type -> sluice.v1.ListPlansResponse
+	25, // 61: sluice.v1.SluiceService.GetPlan:output_type -> sluice.v1.GetPlanResponse
+	27, // 62: sluice.v1.SluiceService.WatchPlan:output_type -> sluice.v1.WatchPlanResponse
+	33, // 63: sluice.v1.SluiceService.CheckPlan:output_type -> sluice.v1.CheckPlanResponse
+	35, // 64: sluice.v1.SluiceService.ProposePlan:output_type -> sluice.v1.ProposePlanResponse
+	37, // 65: sluice.v1.SluiceService.ApprovePlan:output_type -> sluice.v1.ApprovePlanResponse
+	39, // 66: sluice.v1.SluiceService.AbortPlan:output_type -> sluice.v1.AbortPlanResponse
+	41, // 67: sluice.v1.SluiceService.Pause:output_type -> sluice.v1.PauseResponse
+	43, // 68: sluice.v1.SluiceService.Resume:output_type -> sluice.v1.ResumeResponse
+	55, // [55:69] is the sub-list for method output_type
+	41, // [41:55] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_sluice_proto_init() }
@@ -3278,7 +3510,7 @@ func file_sluice_v1_sluice_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_sluice_proto_rawDesc), len(file_sluice_v1_sluice_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   41,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
