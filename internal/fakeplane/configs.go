@@ -11,7 +11,9 @@ func (p *Plane) Config(string) []*sluicev1.ProxyResource {
 }
 
 // Overlaid implements server.ProxyConfigs: one key is on.
-func (p *Plane) Overlaid(node string) []*sluicev1.ProxyChange { return []*sluicev1.ProxyChange{keyOn("", node)} }
+func (p *Plane) Overlaid(node string) []*sluicev1.ProxyChange {
+	return []*sluicev1.ProxyChange{keyOn("", node)}
+}
 
 // Preview implements server.ProxyConfigs: each step turns one key on at the ingress, and
 // one change is left off.
