@@ -53,6 +53,7 @@ type search struct {
 	edges   []edge // of fair moves
 	queue   []*node
 	most    int
+	drill   bool // one line of moves, with a journal that is replayed
 	result  Result
 }
 
@@ -68,11 +69,10 @@ type edge struct{ from, to int32 }
 
 // child is a state that one move leads to.
 type child struct {
-	node  *node
-	name  func() string
-	fair  bool
-	crash bool
-	why   string // the invariant that the move itself broke
+	node *node
+	name func() string
+	fair bool
+	why  string // the invariant that the move itself broke
 }
 
 func (x *search) count(invariant string) { x.result.Invariants[invariant]++ }
@@ -128,6 +128,7 @@ func (x *search) visit(n *node, v visit, why string) int32 {
 	x.queue = append(x.queue, n)
 	x.result.Depth = max(x.result.Depth, int(v.depth))
 	if v.ended {
+		why = cmp.Or(why, n.accounted())
 		x.result.Ends++
 		for _, rec := range n.kernel.Records() {
 			x.result.Phases[rec.Phase]++
@@ -170,14 +171,19 @@ func (x *search) deliver(c *node, m move) []child {
 	live := c.clone()
 	var effects []microkernel.Effect
 	live.kernel, effects = microkernel.Step(c.kernel, ev)
-	live.like = x.likes.Of(live.kernel)
-	why := cmp.Or(x.same(c, ev, live), x.impartial(c, ev, effects), led(ev, live))
+	why := led(ev, live)
+	if x.drill {
+		live.journal = append(live.journal[:len(live.journal):len(live.journal)], ev)
+	} else {
+		live.like = x.likes.Of(live.kernel)
+		why = cmp.Or(why, x.same(c, ev, live), x.impartial(c, ev, effects))
+	}
 	var out []child
 	for done := range effects {
 		if live.left.Crashes > 0 {
 			d := live.clone()
 			d.crash()
-			out = append(out, child{node: d, crash: true, why: why,
+			out = append(out, child{node: d, why: why,
 				name: func() string {
 					return fmt.Sprintf("%s, then a crash after %d of %d effects", m.spell(), done, len(effects))
 				}})

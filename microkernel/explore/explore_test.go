@@ -21,14 +21,14 @@ func TestSmallWorlds(t *testing.T) {
 	}
 }
 
-// TestTroubleWithoutACrash explores two worlds with one trouble of each kind.
+// TestTroubleWithoutACrash explores worlds with one trouble of each kind.
 func TestTroubleWithoutACrash(t *testing.T) {
-	for _, name := range []string{"held", "one of two"} {
+	for name, left := range map[string]Budget{
+		"held": {Acts: 1, Timeouts: 1}, "one of two": {Faults: 1}, "overlapping": {Harms: 1}, "await": {Timeouts: 1},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			explored(t, named(t, name), Budget{Faults: 1})
-			explored(t, named(t, name), Budget{Acts: 1, Timeouts: 1})
-			explored(t, named(t, name), Budget{Harms: 1})
+			explored(t, named(t, name), left)
 		})
 	}
 }

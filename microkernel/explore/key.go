@@ -11,7 +11,7 @@ type key [16]byte
 func (n *node) key() key {
 	w := writer{buf: append(make([]byte, 0, 512), n.like[:]...)}
 	w.numbers(int64(n.now), n.left.Crashes, n.left.Faults, n.left.Timeouts, n.left.Acts, n.left.Harms, n.process)
-	w.bits(n.down, n.sent[0], n.sent[1])
+	w.bits(n.down, n.sent[0], n.sent[1], n.revised)
 	w.numbers(0, n.replicas[0], n.replicas[1], n.replicas[2])
 	for i := range n.instances {
 		w.bits(n.instances[i].up, n.instances[i].dead)

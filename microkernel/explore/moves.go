@@ -175,6 +175,11 @@ func (x *search) answerMoves(n *node, o *order, add func(move)) {
 			x.proofMove(n, done, add)
 		case orderScale:
 			change = func(c *node) { c.scale(done) }
+		case orderRevise:
+			change = func(c *node) {
+				c.drop(done)
+				c.revised = done.effect.(microkernel.SetRevision).Revision == goodRevision
+			}
 		}
 		if event != nil {
 			answer("answer to "+kindName(done.kind), move{fair: true, change: change, event: event})
@@ -235,6 +240,8 @@ func (n *node) wrongMoves(o order, answer func(string, move), finished func(*nod
 		}
 	case microkernel.SetReplicas:
 		fails("scale refused", isa.CodeForeignOwner, nil)
+	case microkernel.SetRevision:
+		fails("rollback refused", isa.CodeForeignOwner, nil)
 	case microkernel.Watch:
 		if e.For > 0 {
 			answer("not recovered", move{change: faulty(finished), event: func(c *node) microkernel.Event {
@@ -303,6 +310,10 @@ func (x *search) answer(n *node, o *order) (func(*node) microkernel.Event, bool)
 		return func(c *node) microkernel.Event {
 			former := c.formers[0].replicas
 			return microkernel.Scaled{Stamp: c.stamp(), Plan: e.Plan, Step: e.Step, Former: former, Replicas: e.Replicas}
+		}, true
+	case microkernel.SetRevision:
+		return func(c *node) microkernel.Event {
+			return microkernel.RolledBack{Stamp: c.stamp(), Plan: e.Plan, Step: e.Step, Former: badRevision, Revision: e.Revision}
 		}, true
 	case microkernel.Watch:
 		return func(c *node) microkernel.Event { return c.judged(*o, microkernel.Clean) }, e.For > 0
@@ -391,6 +402,8 @@ func kindName(kind byte) string {
 		return "Reboot"
 	case orderScale:
 		return "SetReplicas"
+	case orderRevise:
+		return "SetRevision"
 	case orderWatch:
 		return "Watch"
 	}

@@ -18,6 +18,7 @@ const (
 	orderRemove  byte = 'w'
 	orderReboot  byte = 'r'
 	orderScale   byte = 's'
+	orderRevise  byte = 'v'
 	orderWatch   byte = 'h'
 	orderProbe   byte = 'l'
 )
@@ -40,6 +41,9 @@ func (n *node) perform(e microkernel.Effect) string {
 	case microkernel.SetReplicas:
 		n.want(order{effect: e, kind: orderScale, plan: e.Plan, step: e.Step, number: uint64(e.Replicas)})
 		return cmp.Or(n.withinScale(e), n.alone(e.Plan, e.Service))
+	case microkernel.SetRevision:
+		n.want(order{effect: e, kind: orderRevise, plan: e.Plan, step: e.Step})
+		return n.withinRevision(e)
 	case microkernel.Watch:
 		n.want(order{effect: e, kind: orderWatch, plan: e.Plan, number: uint64(e.For)})
 	case microkernel.Unwatch:
@@ -225,6 +229,14 @@ func (n *node) withinScale(e microkernel.SetReplicas) string {
 	}
 	if !is || a.Target.Service != e.Service || e.Replicas != a.Replicas && e.Replicas != n.formers[i].replicas {
 		return "I1: " + string(e.Plan) + "/" + string(e.Step) + " scales to what is neither its program's nor what was before"
+	}
+	return ""
+}
+
+func (n *node) withinRevision(e microkernel.SetRevision) string {
+	a, is := n.action(e.Plan, e.Step).(isa.RollbackConfig)
+	if !is || a.Object != e.Object || e.Revision != a.Revision && e.Revision != badRevision {
+		return "I1: " + string(e.Plan) + "/" + string(e.Step) + " sets a revision that is neither its program's nor what was before"
 	}
 	return ""
 }

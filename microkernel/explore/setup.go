@@ -1,6 +1,7 @@
 package explore
 
 import (
+	"slices"
 	"time"
 
 	"github.com/sluicemesh/sluice/isa"
@@ -50,6 +51,10 @@ func Setups() []Setup {
 		{
 			Name: "limits", What: "a rate limit beside a scale with a circuit breaker", Replicas: 1,
 			Plans: [2]isa.Program{limit("a", web), scale("b", db)},
+		},
+		{
+			Name: "rollback", What: "a configuration rolled back beside a limit", Replicas: 1,
+			Plans: [2]isa.Program{rollback("a"), limit("b", db)},
 		},
 		{
 			Name: "await", What: "a drain that is left to its lease beside a limit of the same service", Replicas: 1,
@@ -137,6 +142,27 @@ func away(id string, s, to mesh.Service) isa.Program {
 		{ID: "d1", Action: isa.Drain{Target: isa.Target{Service: s}, Share: 100, To: to, Lease: 40 * time.Second}},
 		{ID: "a1", After: []isa.StepID{"d1"}, Action: isa.Await{Drain: "d1", Until: isa.AwaitLease}},
 	}}
+}
+
+func rollback(id string) isa.Program {
+	return isa.Program{ID: id, Steps: []isa.Step{{ID: "c1", Action: isa.RollbackConfig{Object: object, Revision: goodRevision}}}}
+}
+
+// everything is a plan of all seven actions, one after the other.
+func everything(id string) isa.Program {
+	p := restart(id, cart)
+	p.Steps = append(p.Steps, rollback(id).Steps...)
+	p.Steps = append(p.Steps, scale(id, cart).Steps...)
+	p.Steps = append(p.Steps, limit(id, cart).Steps...)
+	order := []isa.StepID{"c1", "s1", "b1", "l1", "d0", "r0", "t0"}
+	slices.SortFunc(p.Steps, func(a, b isa.Step) int { return slices.Index(order, a.ID) - slices.Index(order, b.ID) })
+	for i := range p.Steps {
+		p.Steps[i].After = nil
+		if i > 0 {
+			p.Steps[i].After = []isa.StepID{p.Steps[i-1].ID}
+		}
+	}
+	return p
 }
 
 func limit(id string, s mesh.Service) isa.Program {

@@ -24,12 +24,14 @@ type node struct {
 	down      bool // no process runs
 	sent      [2]bool
 	replicas  [3]int // wanted, by service
+	revised   bool   // the object is at revision goodRevision
 	instances []instance
 	overlays  []overlay // sorted by key
 	orders    []order   // that the present process has out; sorted
 	timers    []timer   // of the present process; sorted by instant
 	reboots   []reboot  // carried out
 	formers   []former
+	journal   []microkernel.Event // in a drill
 }
 
 type instance struct {
@@ -200,8 +202,14 @@ func (n *node) view(s *Setup, p isa.Program) microkernel.View {
 			touched[a.Target.Service] = true
 		case isa.CircuitBreak:
 			touched[a.Target.Service] = true
+		case isa.Scale:
+			touched[a.Target.Service] = true
 		}
 	}
+	v.Rollback = true
+	v.Objects = []microkernel.ObjectView{{
+		Name: object, Services: []mesh.Service{cart}, Current: n.revision(), Known: []string{goodRevision, badRevision},
+	}}
 	slices.Sort(v.RestartSet)
 	v.RestartSet = slices.Compact(v.RestartSet)
 	for _, name := range v.RestartSet {
@@ -224,6 +232,20 @@ func (n *node) view(s *Setup, p isa.Program) microkernel.View {
 	slices.SortFunc(v.Services, func(a, b microkernel.ServiceView) int { return cmp.Compare(a.Name, b.Name) })
 	slices.Sort(v.BlastRadius)
 	return v
+}
+
+// The one configuration object of the world, and its revisions.
+const (
+	object       = "configmap/shop/cart"
+	goodRevision = "7"
+	badRevision  = "8"
+)
+
+func (n *node) revision() string {
+	if n.revised {
+		return goodRevision
+	}
+	return badRevision
 }
 
 // callers are the services above the one at depth.

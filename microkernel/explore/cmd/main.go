@@ -33,12 +33,17 @@ func run(args []string, stdout io.Writer) int {
 	flags.IntVar(&left.Timeouts, "timeouts", 1, "timers that beat what was on its way, on one path")
 	flags.IntVar(&left.Acts, "acts", 1, "aborts and approvals on one path")
 	flags.IntVar(&left.Harms, "harms", 1, "harm verdicts on one path")
+	drills := flags.Bool("drills", false, "crash representative plans at every boundary instead, and in every recovery again")
+	within := flags.Int("within", 0, "with -drills: events after the first crash before which the second falls, 0 = to the end")
 	planted := flags.Bool("planted", false, "plant one bug after the other and say which invariant finds it (build tag planted)")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
 	if *planted {
 		return hunt(left, *most, stdout)
+	}
+	if *drills {
+		return drill(*within, stdout)
 	}
 	return all(*only, left, *most, stdout)
 }
@@ -68,6 +73,32 @@ func all(only string, left explore.Budget, most int, stdout io.Writer) int {
 	fmt.Fprintf(stdout, "\n%d states, %d moves\n", total.States, total.Moves)
 	list(stdout, "evaluations", total.Invariants)
 	list(stdout, "moves", total.Seen)
+	return code
+}
+
+// drill prints what came of crashes at every boundary of representative plans.
+func drill(within int, stdout io.Writer) int {
+	code := 0
+	var sum explore.Boundaries
+	fmt.Fprintf(stdout, "| plans | trouble | moves | boundaries | pairs | replays | restarts | overlays | scales, rollbacks | lost | doubled |\n"+
+		"|---|---|---|---|---|---|---|---|---|---|---|\n")
+	for _, d := range explore.Drills() {
+		r := d.Run(within)
+		var trouble []string
+		for _, c := range d.Cues {
+			trouble = append(trouble, c.Take)
+		}
+		fmt.Fprintf(stdout, "| %s | %s | %d | %d | %d | %d | %d | %d | %d | %d | %d |\n", d.Setup.What, strings.Join(trouble, ", "), r.Line,
+			r.Once, r.Twice, r.Replays, r.Restarts, r.Overlays, r.Scales, r.Lost, r.Doubled)
+		if r.Violation != "" {
+			fmt.Fprintf(stdout, "VIOLATION in %s: %s\n  %s\n", d.Setup.Name, r.Violation, strings.Join(r.Path, "\n  "))
+			code = 1
+		}
+		sum.Once, sum.Twice, sum.Replays = sum.Once+r.Once, sum.Twice+r.Twice, sum.Replays+r.Replays
+		sum.Lost, sum.Doubled = sum.Lost+r.Lost, sum.Doubled+r.Doubled
+	}
+	fmt.Fprintf(stdout, "\n%d boundaries, %d pairs of them, %d replays: %d lost, %d doubled effects\n", sum.Once, sum.Twice, sum.Replays,
+		sum.Lost, sum.Doubled)
 	return code
 }
 
