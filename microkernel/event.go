@@ -203,6 +203,12 @@ type Violated struct {
 	Invariant string // which, and how, as Check says it
 }
 
+// Compacted says: State is what all events before come to. A journal may begin with it.
+type Compacted struct {
+	Stamp
+	State Snapshot
+}
+
 // HarmVerdict is what the harm monitor says of the services in a plan's radius.
 type HarmVerdict struct {
 	Label    HarmLabel

@@ -2,6 +2,7 @@ package microkernel_test
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/microkernel"
+	"github.com/sluicemesh/sluice/microkernel/journal"
 )
 
 // TestScripts runs testdata/*.txt: each directive is one event, what follows are the
@@ -28,19 +30,20 @@ func TestScripts(t *testing.T) {
 
 // script is a kernel and the world that its views are made of.
 type script struct {
-	t      *testing.T
-	policy microkernel.Policy
-	state  microkernel.State
-	events []microkernel.Event
-	now    microkernel.Instant
-	view   microkernel.View
-	late   bool // the facts at a gate are told by the script itself
-	timers map[microkernel.TimerID]microkernel.Instant
+	t       *testing.T
+	policy  microkernel.Policy
+	state   microkernel.State
+	compact microkernel.State // the same, made compact after every event
+	events  []microkernel.Event
+	now     microkernel.Instant
+	view    microkernel.View
+	late    bool // the facts at a gate are told by the script itself
+	timers  map[microkernel.TimerID]microkernel.Instant
 }
 
 func newScript(t *testing.T) *script {
 	s := &script{t: t, policy: microkernel.DefaultPolicy(), timers: map[microkernel.TimerID]microkernel.Instant{}}
-	s.state = microkernel.New(s.policy)
+	s.state, s.compact = microkernel.New(s.policy), microkernel.New(s.policy)
 	s.now = microkernel.Instant(time.Hour)
 	s.view = microkernel.View{Epoch: "e1", GraphSize: 6, Requests: 10_000, Declared: true, Sampling: 1}
 	return s
@@ -79,6 +82,7 @@ func (s *script) step(ev microkernel.Event, plan string) string {
 	}
 	s.state = next
 	s.events = append(s.events, ev)
+	s.stepCompact(ev, effects)
 	if why := microkernel.Check(s.state); why != "" {
 		s.t.Errorf("after %T: %s", ev, why)
 	}
@@ -108,6 +112,30 @@ func (s *script) step(ev microkernel.Event, plan string) string {
 		fmt.Fprintln(&b, "(nothing)")
 	}
 	return b.String()
+}
+
+// stepCompact steps a kernel beside the real one whose state is made compact, written to a
+// journal and read back after every event: it must decide and show the same.
+func (s *script) stepCompact(ev microkernel.Event, effects []microkernel.Effect) {
+	next, again := microkernel.Step(s.compact, ev)
+	if !reflect.DeepEqual(effects, again) {
+		s.t.Errorf("after compaction %T has other effects:\n%v\nwant\n%v", ev, again, effects)
+	}
+	payload, err := journal.EncodeEvent(microkernel.Compacted{Stamp: microkernel.Stamp{At: ev.When()}, State: next.Compact()})
+	if err != nil {
+		s.t.Fatalf("encode the compact state: %v", err)
+	}
+	back, err := journal.DecodeEvent(payload)
+	if err != nil {
+		s.t.Fatalf("decode the compact state: %v", err)
+	}
+	s.compact, _ = microkernel.Step(next, back)
+	if why := microkernel.Check(s.compact); why != "" {
+		s.t.Errorf("after compaction: %s", why)
+	}
+	if !reflect.DeepEqual(s.compact.Records(), s.state.Records()) {
+		s.t.Errorf("after %T and compaction the records are\n%+v\nwant\n%+v", ev, s.compact.Records(), s.state.Records())
+	}
 }
 
 func (s *script) keep(e microkernel.Effect) {
@@ -141,7 +169,7 @@ func (s *script) setPolicy(d *datadriven.TestData) string {
 			d.Fatalf(s.t, "unknown limit %s", a.Key)
 		}
 	}
-	s.state = microkernel.New(s.policy)
+	s.state, s.compact = microkernel.New(s.policy), microkernel.New(s.policy)
 	s.events = nil
 	return ""
 }

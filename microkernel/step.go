@@ -60,10 +60,20 @@ func (t *turn) handle(ev Event) {
 		t.fired(ev)
 	case Judged:
 		t.judged(ev)
+	default:
+		t.handleKernel(ev)
+	}
+}
+
+// handleKernel handles the events that are about the kernel as a whole.
+func (t *turn) handleKernel(ev Event) {
+	switch ev := ev.(type) {
 	case Led:
 		t.led(ev)
 	case Probed:
 		t.probed(ev)
+	case Compacted:
+		t.State = ev.State.state()
 	case Violated:
 		t.freeze("an invariant is broken: " + ev.Invariant)
 	case Paused:
