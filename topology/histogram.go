@@ -20,6 +20,8 @@ const (
 // zero value is empty and ready to use; no method allocates.
 type Histogram struct {
 	total  uint64
+	low    uint16 // no lower bucket was counted in, unless total is 0
+	high   uint16 // nor any from here on
 	counts [bucketCount]uint32
 }
 
@@ -28,9 +30,9 @@ func (h *Histogram) Add(d time.Duration) { h.add(bucketOf(d), 1) }
 
 // Merge adds all that other has counted.
 func (h *Histogram) Merge(other *Histogram) {
-	for i, n := range other.counts {
-		if n != 0 {
-			h.add(uint16(i), uint64(n))
+	for i := other.low; i < other.high; i++ {
+		if n := other.counts[i]; n != 0 {
+			h.add(i, uint64(n))
 		}
 	}
 }
@@ -39,7 +41,10 @@ func (h *Histogram) Merge(other *Histogram) {
 func (h *Histogram) Count() uint64 { return h.total }
 
 // Reset empties h.
-func (h *Histogram) Reset() { *h = Histogram{} }
+func (h *Histogram) Reset() {
+	clear(h.counts[h.low:h.high])
+	h.total, h.low, h.high = 0, 0, 0
+}
 
 // Quantile returns the middle of the bucket that holds quantile q (0..1), 0 if h is
 // empty.
@@ -50,9 +55,9 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 	q = min(max(q, 0), 1)
 	rank := min(uint64(q*float64(h.total)), h.total-1)
 	seen := uint64(0)
-	for i, n := range h.counts {
-		if seen += uint64(n); seen > rank {
-			return middle(uint16(i))
+	for i := h.low; i < h.high; i++ {
+		if seen += uint64(h.counts[i]); seen > rank {
+			return middle(i)
 		}
 	}
 	return middle(bucketCount - 1)
@@ -64,9 +69,9 @@ func (h *Histogram) Mean() time.Duration {
 		return 0
 	}
 	sum := 0.0
-	for i, n := range h.counts {
-		if n != 0 {
-			sum += float64(n) * float64(middle(uint16(i)))
+	for i := h.low; i < h.high; i++ {
+		if n := h.counts[i]; n != 0 {
+			sum += float64(n) * float64(middle(i))
 		}
 	}
 	return time.Duration(sum / float64(h.total))
@@ -77,6 +82,10 @@ func (h *Histogram) add(bucket uint16, n uint64) {
 	was := h.counts[bucket]
 	room := uint64(^uint32(0) - was)
 	n = min(n, room)
+	if h.high == 0 {
+		h.low = bucket
+	}
+	h.low, h.high = min(h.low, bucket), max(h.high, bucket+1)
 	h.counts[bucket] = was + uint32(n)
 	h.total += n
 }
@@ -107,8 +116,8 @@ func middle(bucket uint16) time.Duration {
 // Above counts the durations whose bucket lies above that of d.
 func (h *Histogram) Above(d time.Duration) uint64 {
 	above := uint64(0)
-	for _, n := range h.counts[bucketOf(d)+1:] {
-		above += uint64(n)
+	for i := max(bucketOf(d)+1, h.low); i < h.high; i++ {
+		above += uint64(h.counts[i])
 	}
 	return above
 }

@@ -28,6 +28,7 @@ type study struct {
 	shifts      map[int32]*shift
 	late        *sides // nil unless spans measured both sides of root's calls
 	failed      *sides // the same
+	scratch     [2]Histogram
 }
 
 // shift is how an edge changed at onset.
@@ -73,13 +74,17 @@ func (st *study) shift(i int32) *shift {
 	if known := st.shifts[i]; known != nil {
 		return known
 	}
-	caller, callee := st.s.names[st.s.caller(i)], st.s.names[st.s.edges[i].callee]
-	sh := &shift{
-		before:  st.s.series.edgeTick(caller, callee, st.from, st.onset),
-		after:   st.s.series.edgeTick(caller, callee, st.since, st.to),
-		sampled: st.s.series.sampled(caller, callee, st.to),
-	}
+	callee := st.s.names[st.s.edges[i].callee]
+	sh := &shift{before: Tick{Hist: &st.scratch[0]}, after: Tick{Hist: &st.scratch[1]}, sampled: st.s.sampled(i, st.to)}
+	st.s.sumEdge(&sh.before, i, st.from, st.onset)
+	st.s.sumEdge(&sh.after, i, st.since, st.to)
 	sh.judge(st.s.registry.objectives[callee], st.onset-st.from, st.to-st.since)
+	if sh.worse() || st.late != nil {
+		sh.before.Hist, sh.after.Hist = new(Histogram), new(Histogram)
+		*sh.before.Hist, *sh.after.Hist = st.scratch[0], st.scratch[1]
+	} else { // nobody asks for the latencies of an edge that is well
+		sh.before.Hist, sh.after.Hist = nil, nil
+	}
 	st.shifts[i] = sh
 	return sh
 }

@@ -48,7 +48,9 @@ func (s *Snapshot) missed(nodes []int32) Missed {
 
 // trials returns the calls on edge i since split and 1 if it was first seen then.
 func (s *Snapshot) trials(i int32, split int64) (calls, fresh uint64) {
-	calls = s.series.edgeCalls(s.names[s.caller(i)], s.names[s.edges[i].callee], split, s.at.Unix()+1)
+	if t := s.track(i, s.at.Unix()+1); t != nil {
+		calls = t.calls(split, s.at.Unix()+1)
+	}
 	if f := s.figure(i); s.marks[i]&markObserved != 0 && f != nil && timeOf(f.first).Unix() >= split {
 		return max(calls, 1), 1
 	}

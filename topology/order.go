@@ -128,7 +128,7 @@ func (s *Snapshot) groupOf(symptom mesh.Service, why map[int32][]int32, watch, r
 	}
 	slices.Reverse(order)
 	group.RestartOrder, group.RestoreOrder = s.named(order), s.named(order)
-	group.BlastRadius = s.Blast(group.RestartSet)
+	group.BlastRadius = s.named(s.blast(restart))
 	for _, v := range restart {
 		if s.in[v+1]-s.in[v] > DrainFanIn {
 			group.DrainRequired = append(group.DrainRequired, s.names[v])

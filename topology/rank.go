@@ -62,14 +62,19 @@ func (st *study) passOn(v int32, score map[int32]float64, because map[int32]int3
 	if score[v] == 0 {
 		return
 	}
-	s, own := st.s, st.suffered(v)
-	strengths := map[int32]float64{}
+	s := st.s
+	var own *suffering // of use only if a callee is implicated
+	var strengths map[int32]float64
 	total := 0.0
 	for i := s.out[v]; i < s.out[v+1]; i++ {
 		if ranked.has(s.edges[i].callee) || !st.implicated(i) {
 			continue
 		}
-		if strength := st.strength(i, own); strength > 0 {
+		if own == nil {
+			sum := st.suffered(v)
+			own, strengths = &sum, map[int32]float64{}
+		}
+		if strength := st.strength(i, *own); strength > 0 {
 			strengths[i], total = strength, total+strength
 		}
 	}

@@ -243,16 +243,6 @@ func (t *track) writable(second int64, generation uint64) *tick {
 	return at
 }
 
-// readable returns the tick of second, nil if nothing was recorded then.
-func (t *track) readable(second int64) *tick {
-	start := second - mod(second, chunkSeconds)
-	have := t.chunks[mod(start/chunkSeconds, chunkCount)]
-	if have == nil || have.start != start || have.ticks[second-start].requests == 0 {
-		return nil
-	}
-	return &have.ticks[second-start]
-}
-
 // addCell counts n in bucket.
 func (t *tick) addCell(bucket uint16, n uint64) {
 	low, high := 0, len(t.cells)

@@ -85,9 +85,7 @@ func (s *Snapshot) Edges() []Edge {
 // edge returns edge i with its figures; scratch is overwritten.
 func (s *Snapshot) edge(i int32, scratch *Tick) Edge {
 	caller, callee := s.names[s.caller(i)], s.names[s.edges[i].callee]
-	scratch.Requests, scratch.Errors = 0, 0
-	scratch.Hist.Reset()
-	s.series.addEdge(scratch, caller, callee, s.at.Add(-rateWindow).Unix(), s.at.Unix()+1)
+	s.sumEdge(scratch, i, s.at.Add(-rateWindow).Unix(), s.at.Unix()+1)
 	edge := Edge{
 		Caller: caller, Callee: callee, P99: scratch.P99(),
 		Sources: Source(s.marks[i] & (markObserved | markDeclared)),
@@ -178,12 +176,53 @@ func (s *Snapshot) FanIn(service mesh.Service) int {
 // included, the set itself not.
 func (s *Snapshot) Blast(set []mesh.Service) []mesh.Service {
 	seen := s.numbers(set)
-	reached := s.callersOf(seen)
-	inside := make(map[int32]bool, len(seen))
-	for _, v := range seen {
-		inside[v] = true
+	return s.named(s.blast(seen))
+}
+
+// blast returns all nodes that reach one of set, without the set, sorted.
+func (s *structure) blast(set []int32) []int32 {
+	inside := newMarks(len(s.names))
+	for _, v := range set {
+		inside.add(v)
 	}
-	return s.named(slices.DeleteFunc(reached, func(v int32) bool { return inside[v] }))
+	return slices.DeleteFunc(s.callersOf(set), inside.has)
+}
+
+// track returns the best evidence of edge i that the ring has before to, nil if none.
+func (s *Snapshot) track(i int32, to int64) *track {
+	t, _ := s.bestTrack(i, to)
+	return t
+}
+
+// bestTrack is track, with its family.
+func (s *Snapshot) bestTrack(i int32, to int64) (*track, family) {
+	f := s.figure(i)
+	if f == nil {
+		return nil, byConnection
+	}
+	for _, kind := range edgeFamilies() {
+		if id := f.tracks[kind] - 1; id >= 0 && s.series.tracks[id].last > to-int64(Retention/time.Second) {
+			return s.series.tracks[id], kind
+		}
+	}
+	return nil, byConnection
+}
+
+// sampled reports whether the figures of edge i may be a sample of the calls, or
+// connections that stand for many.
+func (s *Snapshot) sampled(i int32, to int64) bool {
+	_, kind := s.bestTrack(i, to)
+	return kind != byLog
+}
+
+// sumEdge sets sum, whose histogram is used again, to edge i over the Unix seconds
+// [from, to).
+func (s *Snapshot) sumEdge(sum *Tick, i int32, from, to int64) {
+	sum.Requests, sum.Errors = 0, 0
+	sum.Hist.Reset()
+	if t := s.track(i, to); t != nil {
+		t.sum(sum, from, to)
+	}
 }
 
 // callersOf returns all nodes that reach one of set, set included, sorted.

@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"iter"
 	"time"
 
 	"github.com/sluicemesh/sluice/mesh"
@@ -90,18 +91,43 @@ func (s *Series) add(into *Tick, key trackKey, from, to int64) {
 
 // sum adds the ticks of [from, to).
 func (t *track) sum(into *Tick, from, to int64) {
-	to = min(to, t.last+1)
-	for second := max(from, to-int64(Retention/time.Second)); second < to; second++ {
-		at := t.readable(second)
-		if at == nil {
-			continue
-		}
-		into.Requests += uint64(at.requests)
-		into.Errors += uint64(at.errors)
-		for _, c := range at.cells {
-			into.Hist.add(c.bucket, uint64(c.count))
+	for ticks := range t.within(from, to) {
+		for i := range ticks {
+			at := &ticks[i]
+			into.Requests += uint64(at.requests)
+			into.Errors += uint64(at.errors)
+			for _, c := range at.cells {
+				into.Hist.add(c.bucket, uint64(c.count))
+			}
 		}
 	}
+}
+
+// within yields the ticks of [from, to) that the ring has, some at a time.
+func (t *track) within(from, to int64) iter.Seq[[]tick] {
+	return func(yield func([]tick) bool) {
+		to = min(to, t.last+1)
+		for second := max(from, to-int64(Retention/time.Second)); second < to; {
+			start := second - mod(second, chunkSeconds)
+			end := min(to, start+chunkSeconds)
+			have := t.chunks[mod(start/chunkSeconds, chunkCount)]
+			if have != nil && have.start == start && !yield(have.ticks[second-start:end-start]) {
+				return
+			}
+			second = end
+		}
+	}
+}
+
+// calls counts the calls of [from, to).
+func (t *track) calls(from, to int64) uint64 {
+	calls := uint64(0)
+	for ticks := range t.within(from, to) {
+		for i := range ticks {
+			calls += uint64(ticks[i].requests)
+		}
+	}
+	return calls
 }
 
 // Took reports whether any call at service was seen at or after since.
@@ -120,13 +146,6 @@ func (s *Series) Took(service mesh.Service, since time.Time) bool {
 	return false
 }
 
-// edgeTick sums caller -> callee over the Unix seconds [from, to).
-func (s *Series) edgeTick(caller, callee mesh.Service, from, to int64) Tick {
-	sum := Tick{Hist: &Histogram{}}
-	s.addEdge(&sum, caller, callee, from, to)
-	return sum
-}
-
 // best returns the track with the best evidence of caller -> callee, -1 if the ring has
 // none before to.
 func (s *Series) best(caller, callee mesh.Service, to int64) (family, int32) {
@@ -137,27 +156,4 @@ func (s *Series) best(caller, callee mesh.Service, to int64) (family, int32) {
 		}
 	}
 	return byConnection, -1
-}
-
-// sampled reports whether the figures of caller -> callee may be a sample of the calls,
-// or connections that stand for many.
-func (s *Series) sampled(caller, callee mesh.Service, to int64) bool {
-	kind, _ := s.best(caller, callee, to)
-	return kind != byLog
-}
-
-// edgeCalls counts the calls on caller -> callee over the Unix seconds [from, to).
-func (s *Series) edgeCalls(caller, callee mesh.Service, from, to int64) uint64 {
-	_, id := s.best(caller, callee, to)
-	if id < 0 {
-		return 0
-	}
-	t, calls := s.tracks[id], uint64(0)
-	to = min(to, t.last+1)
-	for second := max(from, to-int64(Retention/time.Second)); second < to; second++ {
-		if at := t.readable(second); at != nil {
-			calls += uint64(at.requests)
-		}
-	}
-	return calls
 }

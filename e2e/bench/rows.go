@@ -3,6 +3,11 @@ package main
 // benches lists what can be measured, in the order of the report.
 func benches() []Bench {
 	return []Bench{
+		ingest(),
+		rebuild("graph_rebuild_5k", 0),
+		rebuild("graph_rebuild_5k_cycles", reversedEdges),
+		rebuildLarge(),
+		groupOfSymptom(),
 		verdict(),
 		makespan(),
 		journalCommit(),
