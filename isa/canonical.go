@@ -97,6 +97,9 @@ func sortedSet[T ~string](values []T) []T {
 	if len(values) == 0 {
 		return nil
 	}
+	if len(values) == 1 {
+		return values[:1:1]
+	}
 	return slices.Compact(slices.Sorted(slices.Values(values)))
 }
 

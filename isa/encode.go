@@ -41,6 +41,9 @@ func (n *Node) add(kid Node) {
 	if kid.Kind == Null {
 		kid.Kind = Object // an action without operands
 	}
+	if n.Kids == nil {
+		n.Kids = make([]Node, 0, 6) // most have fewer fields: one allocation each
+	}
 	n.Kids = append(n.Kids, kid)
 }
 

@@ -103,7 +103,7 @@ func Main(args []string, stdout io.Writer) int {
 
 // runAll runs the seeds on all processors. Results are added up in the order of seeds.
 func runAll(from uint64, seeds int) *report {
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // a run's garbage is small and short-lived
+	defer debug.SetGCPercent(debug.SetGCPercent(1600)) // a run's garbage is small and short-lived
 	started := time.Now()
 	var (
 		mu     sync.Mutex
