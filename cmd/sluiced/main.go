@@ -38,6 +38,7 @@ type options struct {
 	xds        string // Unix socket that the proxies connect to
 	api        string // loopback address of the API and the page
 	otlp       string // loopback address for spans
+	otlpHTTP   string // the same over HTTP, "" = not served
 	mode       string
 	version    bool
 }
@@ -74,6 +75,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.xds, "xds", "", "Unix socket that the proxies connect to")
 	flags.StringVar(&o.api, "api", "127.0.0.1:0", "loopback address of the API and the page")
 	flags.StringVar(&o.otlp, "otlp", "127.0.0.1:0", "loopback address for OTLP spans over gRPC")
+	flags.StringVar(&o.otlpHTTP, "otlp-http", "", "loopback address for OTLP spans over HTTP (default: not served)")
 	flags.StringVar(&o.mode, "mode", string(microkernel.Enforce), "Observe, Propose or Enforce")
 	flags.BoolVar(&o.version, "version", false, "print the version and end")
 	if err := flags.Parse(args); err != nil {

@@ -55,6 +55,7 @@ type daemon struct {
 	kernel   *driver.Kernel
 	ready    atomic.Bool
 	registry *local.Client
+	spansWeb *http.Server // OTLP over HTTP
 }
 
 // run makes the parts, serves until ctx ends, and takes them down in reverse.
@@ -75,7 +76,7 @@ func run(ctx context.Context, opts options, log *slog.Logger) error {
 	if err := d.makeProxies(); err != nil {
 		return err
 	}
-	spans, err := d.makeSpans()
+	receiver, spans, err := d.makeSpans()
 	if err != nil {
 		return err
 	}
@@ -90,6 +91,9 @@ func run(ctx context.Context, opts options, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	paths := http.NewServeMux()
+	paths.Handle(otlp.Path, receiver)
+	d.spansWeb = server.NewHTTP(paths)
 	return d.serve(ctx, spans, api)
 }
 
@@ -103,6 +107,12 @@ func (d *daemon) serve(ctx context.Context, spans *grpc.Server, api http.Handler
 	if err != nil {
 		return err
 	}
+	var spansListener net.Listener
+	if d.opts.otlpHTTP != "" {
+		if spansListener, err = listen(d.opts.otlpHTTP, "--otlp-http"); err != nil {
+			return err
+		}
+	}
 	web := server.NewHTTP(api)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return d.registry.Watch(ctx, d.setWorld) })
@@ -110,12 +120,15 @@ func (d *daemon) serve(ctx context.Context, spans *grpc.Server, api http.Handler
 	group.Go(func() error { d.feed.Run(ctx, d.expected); return ctx.Err() })
 	group.Go(func() error { return spans.Serve(otlpListener) })
 	group.Go(func() error { return web.Serve(apiListener) })
+	if spansListener != nil {
+		group.Go(func() error { return d.spansWeb.Serve(spansListener) })
+	}
 	group.Go(func() error {
 		<-ctx.Done()
 		spans.Stop()
 		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 		defer cancel()
-		return errors.Join(web.Shutdown(bound), ctx.Err())
+		return errors.Join(web.Shutdown(bound), d.spansWeb.Shutdown(bound), ctx.Err())
 	})
 	d.ready.Store(true)
 	d.log.Info("sluiced serves", "api", apiListener.Addr().String(), "otlp", otlpListener.Addr().String(),
@@ -201,7 +214,7 @@ func (d *daemon) identify(node string) (mesh.Service, bool) {
 }
 
 // makeSpans makes the OTLP receiver.
-func (d *daemon) makeSpans() (*grpc.Server, error) {
+func (d *daemon) makeSpans() (*otlp.Server, *grpc.Server, error) {
 	receiver, err := otlp.New(otlp.Config{
 		SinkAll:    d.feed.ObserveAll,
 		Known:      func(s mesh.Service) bool { return d.feed.World().Find(s) != nil },
@@ -209,11 +222,11 @@ func (d *daemon) makeSpans() (*grpc.Server, error) {
 		Registerer: d.metrics,
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	spans := grpc.NewServer(otlp.Options()...)
 	receiver.Register(spans)
-	return spans, nil
+	return receiver, spans, nil
 }
 
 // makeAPI makes the handler of API, page and metrics.

@@ -1,4 +1,4 @@
-// Package otlp receives OTLP traces over gRPC and turns CLIENT spans into the evidence
+// Package otlp receives OTLP traces over gRPC or HTTP and turns CLIENT spans into the evidence
 // of calls and SERVER spans into statistics of the callee. It reads the few fields that
 // matter straight from the bytes, each read bounds-checked; it is not for storing
 // spans, and never looks at names of operations, events or free text.
@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,6 +59,8 @@ type Server struct {
 	// counters of spans, in the order of results
 	counters [resultCount]prometheus.Counter
 	accepted collectorv1.ExportTraceServiceResponse // never changed
+	waiting  atomic.Int32                           // exports under way
+	buffers  sync.Pool                              // of *buffer
 
 	mu   sync.Mutex // guards scan and serialises Sink
 	scan scanner
@@ -76,7 +79,7 @@ func New(config Config) (*Server, error) {
 	}
 	s := &Server{config: config, spans: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sluice_otlp_spans_total",
-		Help: "Spans by what became of them; malformed counts batches, joined is a part of call and existence.",
+		Help: "Spans by what became of them; malformed and shed count batches, joined is a part of call and existence.",
 	}, []string{"result"})}
 	s.scan = scanner{config: &s.config, names: map[string]*name{}}
 	for i, result := range results() {
@@ -135,8 +138,18 @@ func export(
 }
 
 // Export takes one ExportTraceServiceRequest. A malformed batch is InvalidArgument and
-// leaves no trace; spans that name unknown services are reported as rejected.
+// leaves no trace; spans that name unknown services are reported as rejected. Beyond
+// MaxWaiting it is Unavailable: the exporter sends it again. The answer is only lent.
 func (s *Server) Export(batch []byte) (*collectorv1.ExportTraceServiceResponse, error) {
+	if !s.enter() {
+		return nil, shed()
+	}
+	defer s.exit()
+	return s.take(batch)
+}
+
+// take reads one batch; see Export.
+func (s *Server) take(batch []byte) (*collectorv1.ExportTraceServiceResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.scan.scan(batch, s.config.Now()); err != nil {
