@@ -2,6 +2,8 @@ package server
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"strconv"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -14,6 +16,9 @@ import (
 
 	"github.com/sluicemesh/sluice/xds"
 )
+
+// everyName is how a proxy spells a wildcard subscription.
+const everyName = "*"
 
 // beatVersion is the system version of a heartbeat, which is no version.
 const beatVersion = "beat"
@@ -95,6 +100,7 @@ func (s *Server) cancelWatch(n *node, w *watch) {
 // noted as in sync, and the watch stays open. The caller holds mu.
 func (s *Server) respond(n *node, w *watch) {
 	update, next := difference(n.serving.Of(w.typ), w.sub)
+	w.stream.tellAbsent(w, update, next)
 	first := w.sub.IsWildcard() && !w.stream.answered[w.typ] // an empty answer, too, lets Envoy start
 	if len(update.Resources)+len(update.RemovedResources) == 0 && !first {
 		s.inSync(n, w)
@@ -137,6 +143,22 @@ func difference(offered []xds.Resource, sub cache.Subscription,
 		}
 	}
 	return update, next
+}
+
+// tellAbsent names what the proxy asks for and there is not, once as long as that is so:
+// else it would wait for it.
+func (str *stream) tellAbsent(w *watch, update *discoveryv3.DeltaDiscoveryResponse, next map[string]string) {
+	told, now := str.absent[w.typ], map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(w.sub.SubscribedResources())) {
+		if _, there := next[name]; there || name == everyName {
+			continue
+		}
+		now[name] = true
+		if !told[name] && !slices.Contains(update.GetRemovedResources(), name) {
+			update.RemovedResources = append(update.RemovedResources, name)
+		}
+	}
+	str.absent[w.typ] = now
 }
 
 // beat renews the TTL of the overlay layer, without a body. It reports whether the

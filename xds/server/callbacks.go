@@ -27,6 +27,7 @@ type stream struct {
 	ctx      context.Context
 	node     string // "" until its first request
 	answered map[xds.TypeURL]bool
+	absent   map[xds.TypeURL]map[string]bool    // asked for, not there, and told so
 	request  *discoveryv3.DeltaDiscoveryRequest // the last one
 }
 
@@ -38,7 +39,7 @@ type callbacks struct{ server *Server }
 func (c *callbacks) OnDeltaStreamOpen(ctx context.Context, id int64, _ string) error {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
-	c.server.streams[id] = &stream{id: id, ctx: ctx, answered: map[xds.TypeURL]bool{}}
+	c.server.streams[id] = &stream{id: id, ctx: ctx, answered: map[xds.TypeURL]bool{}, absent: map[xds.TypeURL]map[string]bool{}}
 	return nil
 }
 
