@@ -54,12 +54,27 @@
 // because the kernel may drop dirty pages and report success the second time. A full
 // disk is a *FullError; AppendReserved can still write, into RESERVE.
 //
+// # Compaction
+//
+// A journal may begin with a record whose event says what all before it come to:
+//
+//	0000000000000001.audit  put away: the audit, not read by a replay
+//	00000000000004d2.audit
+//	0000000000000912.seg    its first record is a Compacted; here a replay begins
+//	0000000000000a01.seg
+//
+// Compact makes the new segment, writes the Compacted into it, and when that is durable
+// renames the segments before it, the oldest first. A crash leaves the old journal, perhaps
+// with an empty or torn segment behind it, or the new one with some of the old: Open begins
+// with the last segment whose first record is a whole Compacted, and puts away what is
+// before it. The chain goes on over a compaction: the segment's header has the hash of the
+// record before. So Verify checks what was put away and what is replayed as one.
+//
 // # Bounds
 //
-// Nothing is ever dropped: identifiers, budgets and the audit live as long as the
-// directory. A plan leaves 10-40 records; one of five services is about 16 KB, so that
-// 1,000 plans are about 16 MB, checked and replayed in 1-3 s (BenchmarkReopen).
-// Compaction by snapshot needs a serial form of the state and is not there yet; until it
-// is, an operator who must make room moves the directory away while no plan is open, and
-// keeps it as the audit.
+// A plan leaves 10-50 records; one of five services is about 20 KB, so that 1,000 plans are
+// about 20 MB, checked and replayed in 1-3 s (BenchmarkReopen). Identifiers and budgets
+// live in the Compacted for as long as the policy remembers them. What was put away is kept
+// until somebody takes it away to keep it as the audit, the oldest part first; no kernel
+// needs it.
 package journal

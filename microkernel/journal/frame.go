@@ -15,6 +15,7 @@ const (
 	sectorSize     = 512
 	maxPayload     = 16 << 20
 	segmentSuffix  = ".seg"
+	archiveSuffix  = ".audit" // of a segment that was put away
 	reserveName    = "RESERVE"
 	lockName       = "LOCK"
 	newName        = "NEW"

@@ -34,6 +34,7 @@ type Log struct {
 	file     File     // the last segment
 	end      int64    // offset of the next record in it; a multiple of blockSize
 	capacity int64    // bytes of it that may be used
+	sealed   int64    // bytes of the segments before it
 	reserved bool     // it was the reserve
 	pos      position
 	torn     string
@@ -76,8 +77,15 @@ func (l *Log) load() error {
 	if len(names) == 0 && reserve {
 		return &CorruptError{Reason: "every segment is missing"}
 	}
-	l.segments = names
-	if len(names) == 0 {
+	base, err := beginning(l.disk, names)
+	if err != nil {
+		return err
+	}
+	if err := putAway(l.disk, names[:base]); err != nil { // a crash kept Compact from it
+		return err
+	}
+	l.segments = names[base:]
+	if len(l.segments) == 0 {
 		if err := l.rotate(0); err != nil {
 			return err
 		}
@@ -110,7 +118,7 @@ func (l *Log) resume() error {
 	if err != nil {
 		return err
 	}
-	l.pos, l.end, l.torn = walk.pos, walk.end, walk.torn
+	l.pos, l.end, l.sealed, l.torn = walk.pos, walk.end, walk.sealed, walk.torn
 	l.capacity, l.reserved = walk.size, walk.size <= l.settings.Reserve
 	if l.file, err = l.disk.Open(l.segments[len(l.segments)-1]); err != nil {
 		return fmt.Errorf("open journal: %w", err)
@@ -129,22 +137,32 @@ func (l *Log) resume() error {
 
 // walked is the end of a walk over all segments.
 type walked struct {
-	pos  position
-	end  int64  // offset behind the last record, in the last segment
-	size int64  // of the last segment
-	torn string // what was torn there
+	pos    position
+	end    int64  // offset behind the last record, in the last segment
+	size   int64  // of the last segment
+	sealed int64  // bytes of the segments before it
+	torn   string // what was torn there
 }
 
 // walkSegments calls visit for every record of segments, in order.
 func walkSegments(disk Disk, segments []string, visit func(record) error) (walked, error) {
-	w := walked{pos: position{next: 1}}
+	from, err := start(disk, segments)
+	if err != nil {
+		return walked{}, err
+	}
+	return walkFrom(from, disk, segments, visit)
+}
+
+// walkFrom is walkSegments from a position on.
+func walkFrom(from position, disk Disk, segments []string, visit func(record) error) (walked, error) {
+	w := walked{pos: from}
 	for i, name := range segments {
 		data, err := readSegment(disk, name)
 		if err != nil {
 			return w, err
 		}
 		first, before, reason := parseSegment(data)
-		if reason == "" && (first != w.pos.next || before != w.pos.last || name != segmentName(first)) {
+		if reason == "" && (first != w.pos.next || before != w.pos.last || stem(name) != stem(segmentName(first))) {
 			reason = fmt.Sprintf("does not go on with record %d of the chain", w.pos.next)
 		}
 		if reason != "" {
@@ -156,6 +174,7 @@ func walkSegments(disk Disk, segments []string, visit func(record) error) (walke
 				return w, err
 			}
 		}
+		w.sealed += w.end
 		w.size = int64(len(data))
 		if w.end, w.torn, err = scan(name, data, &w.pos, limit, visit); err != nil {
 			return w, err
@@ -186,7 +205,7 @@ func segmentName(first Seq) string { return fmt.Sprintf("%016x%s", uint64(first)
 // seqOf is the inverse of segmentName.
 func seqOf(name string) (Seq, error) {
 	var n uint64
-	if _, err := fmt.Sscanf(name, "%016x"+segmentSuffix, &n); err != nil || segmentName(Seq(n)) != name || n == 0 {
+	if _, err := fmt.Sscanf(name, "%016x", &n); err != nil || stem(segmentName(Seq(n))) != stem(name) || n == 0 {
 		return 0, &CorruptError{Segment: name, Reason: "the name is none of a segment"}
 	}
 	return Seq(n), nil
@@ -213,15 +232,23 @@ func (l *Log) commit(reserve bool, events []microkernel.Event) (Seq, error) {
 	if err := l.makeRoom(int64(len(out)), reserve); err != nil {
 		return 0, err
 	}
+	if err := l.write(pos, out); err != nil {
+		return 0, err
+	}
+	return pos.next - 1, nil
+}
+
+// write makes out durable behind the last record; pos is the position behind it.
+func (l *Log) write(pos position, out []byte) error {
 	if _, err := l.file.WriteAt(out, l.end); err != nil {
-		return 0, l.failedWrite(err)
+		return l.failedWrite(err)
 	}
 	if err := l.file.Sync(); err != nil {
-		return 0, l.poison(err)
+		return l.poison(err)
 	}
 	l.end += int64(len(out))
 	l.pos = pos
-	return pos.next - 1, nil
+	return nil
 }
 
 // encodeCommit returns the records of events, and the position behind them.
@@ -325,6 +352,10 @@ func (l *Log) begin(f File, name string) error {
 	}
 	if l.file != nil {
 		_ = l.file.Close() // all of it is durable
+	}
+	l.sealed += l.end
+	if n := len(l.segments); n > 0 && l.segments[n-1] == segmentName(l.pos.next) {
+		l.segments = l.segments[:n-1] // an empty one, which this one has replaced
 	}
 	l.segments = append(l.segments, segmentName(l.pos.next))
 	l.file, l.end, l.capacity = f, blockSize, size
