@@ -17,10 +17,11 @@ import (
 // --topology` reads.
 type graphView struct {
 	header
-	Epoch    string        `json:"epoch"`
-	At       *string       `json:"at"`
-	Services []serviceView `json:"services"`
-	Edges    []edgeView    `json:"edges"`
+	Epoch     string         `json:"epoch"`
+	At        *string        `json:"at"`
+	Services  []serviceView  `json:"services"`
+	Edges     []edgeView     `json:"edges"`
+	Recording *recordingView `json:"recording,omitempty"`
 }
 
 type serviceView struct {
@@ -98,40 +99,53 @@ func newEdgeView(e *sluicev1.Edge) edgeView {
 }
 
 func (a *app) topologyCommand() *cobra.Command {
+	file := ""
 	show := &cobra.Command{
 		Use: "topology", Short: "Show the call graph with rates, errors and latency", Args: cobra.NoArgs,
-		Example: "  sluice topology\n  sluice topology export --format dot | dot -Tsvg > mesh.svg",
+		Long: `Show the call graph of the control plane, or with --topology that of a file which
+` + "`sluice topology export`" + ` or ` + "`import`" + ` wrote.`,
+		Example: `  sluice topology
+  sluice topology export --format dot | dot -Tsvg > mesh.svg
+  sluice topology import --format zipkin traces.json --out mesh.json
+  sluice topology stats --topology mesh.json`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			graph, err := a.graph(c.Context())
+			view, err := a.graphOf(c.Context(), file)
 			if err != nil {
 				return err
 			}
-			return a.print(newGraphView(a.header("topology"), graph), func(w io.Writer) { graphTable(w, graph) })
+			return a.print(view, func(w io.Writer) { graphTable(w, &view) })
 		},
 	}
+	show.PersistentFlags().StringVar(&file, "topology", "", "graph of this `FILE` instead of the control plane's")
+	show.AddCommand(a.exportCommand(&file), a.importCommand(), a.statsCommand(&file), a.diffCommand())
+	return show
+}
+
+func (a *app) exportCommand(file *string) *cobra.Command {
 	format := "json"
 	export := &cobra.Command{
 		Use: "export", Short: "Write the call graph as JSON or Graphviz dot", Args: cobra.NoArgs,
-		Example: "  sluice topology export > mesh.json\n  sluice topology export --format dot | dot -Tsvg > mesh.svg",
+		Example: `  sluice topology export > mesh.json
+  sluice topology export --format dot | dot -Tsvg > mesh.svg
+  sluice topology export --topology mesh.json --format dot`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if format != "json" && format != "dot" {
 				return usage("--format %q: want json or dot", format)
 			}
-			graph, err := a.graph(c.Context())
+			view, err := a.graphOf(c.Context(), *file)
 			if err != nil {
 				return err
 			}
 			if format == "dot" {
-				_, err := io.WriteString(a.out, dot(graph))
+				_, err := io.WriteString(a.out, dot(&view))
 				return err
 			}
 			a.output = "json"
-			return a.print(newGraphView(a.header("topology"), graph), nil)
+			return a.print(view, nil)
 		},
 	}
 	export.Flags().StringVar(&format, "format", format, "json or dot")
-	show.AddCommand(export)
-	return show
+	return export
 }
 
 // graph asks for the topology.
@@ -149,65 +163,71 @@ func (a *app) graph(ctx context.Context) (*sluicev1.GetTopologyResponse, error) 
 	return answer.Msg, nil
 }
 
-func graphTable(w io.Writer, g *sluicev1.GetTopologyResponse) {
-	fmt.Fprintf(w, "epoch %s, %d services, %d edges\n\n",
-		shortEpoch(g.GetEpoch()), len(g.GetServices()), len(g.GetEdges()))
-	calls := map[string][]string{}
-	for _, e := range g.GetEdges() {
-		callee := e.GetCallee()
-		if e.GetSticky() {
-			callee += "*"
+func graphTable(w io.Writer, g *graphView) {
+	fmt.Fprintf(w, "epoch %s, %d services, %d edges\n\n", shortEpoch(g.Epoch), len(g.Services), len(g.Edges))
+	calls, sticky := map[string][]string{}, false
+	for _, e := range g.Edges {
+		callee := e.Callee
+		if e.Sticky {
+			callee, sticky = callee+"*", true
 		}
-		calls[e.GetCaller()] = append(calls[e.GetCaller()], callee)
+		calls[e.Caller] = append(calls[e.Caller], callee)
 	}
 	table(w, func(w io.Writer) {
 		row(w, "SERVICE", "HEALTH", "READY", "RATE", "ERRORS", "P99", "FAN-IN", "BLAST", "TRAFFIC", "CALLS")
-		for _, s := range g.GetServices() {
+		for i := range g.Services {
+			s := &g.Services[i]
 			traffic := "in service"
-			if s.GetDrained() {
+			if s.Drained {
 				traffic = "DRAINED"
 			}
-			row(w, s.GetName(), dash(s.GetHealth()), ready(s), fmt.Sprintf("%.1f/s", s.GetRate()), percent(s.GetErrorShare()),
-				millis(s.GetP99Seconds()), fmt.Sprint(s.GetFanIn()), fmt.Sprint(s.GetBlastRadius()), traffic,
-				dash(strings.Join(calls[s.GetName()], " ")))
-			delete(calls, s.GetName())
+			row(w, s.Name, dash(s.Health), s.ready(), fmt.Sprintf("%.1f/s", s.Rate), percent(number(s.ErrorShare)),
+				millis(number(s.P99)), fmt.Sprint(s.FanIn), fmt.Sprint(s.BlastRadius), traffic, dash(strings.Join(calls[s.Name], " ")))
 		}
 	})
-	if strings.Contains(fmt.Sprint(g.GetEdges()), "sticky:true") {
+	if sticky {
 		fmt.Fprintln(w, "\n* sticky: the caller does not survive a restart of this callee")
 	}
 }
 
-func ready(s *sluicev1.Service) string {
+// number is 0 for what is not known.
+func number(value *float64) float64 {
+	if value == nil {
+		return 0
+	}
+	return *value
+}
+
+func (s *serviceView) ready() string {
 	n := 0
-	for _, i := range s.GetInstances() {
-		if i.GetState() == "ready" {
+	for _, i := range s.Instances {
+		if i.State == "ready" {
 			n++
 		}
 	}
-	return fmt.Sprintf("%d/%d", n, len(s.GetInstances()))
+	return fmt.Sprintf("%d/%d", n, len(s.Instances))
 }
 
 // dot draws the graph for Graphviz.
-func dot(g *sluicev1.GetTopologyResponse) string {
+func dot(g *graphView) string {
 	var b strings.Builder
 	b.WriteString("digraph mesh {\n  rankdir=LR; node [shape=box, style=rounded, fontname=\"sans-serif\"];\n")
-	for _, s := range g.GetServices() {
+	for _, s := range g.Services {
 		attributes := ""
 		switch {
-		case s.GetDrained():
+		case s.Drained:
 			attributes = ` [style="rounded,dashed"]`
-		case s.GetHealth() == "symptom":
+		case s.Health == "symptom":
 			attributes = ` [color="#c0392b", penwidth=2]`
 		}
-		fmt.Fprintf(&b, "  %q%s;\n", s.GetName(), attributes)
+		fmt.Fprintf(&b, "  %q%s;\n", s.Name, attributes)
 	}
-	for _, e := range g.GetEdges() {
+	for _, e := range g.Edges {
 		style := ""
-		if e.GetSticky() {
+		if e.Sticky {
 			style = ", style=bold"
 		}
-		fmt.Fprintf(&b, "  %q -> %q [label=\"%d\"%s];\n", e.GetCaller(), e.GetCallee(), e.GetCalls(), style)
+		fmt.Fprintf(&b, "  %q -> %q [label=\"%d\"%s];\n", e.Caller, e.Callee, e.Calls, style)
 	}
 	b.WriteString("}\n")
 	return b.String()

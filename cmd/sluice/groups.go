@@ -40,6 +40,7 @@ type suspectView struct {
 	Instance *string `json:"instance"`
 	Level    string  `json:"level"`
 	Score    float64 `json:"score"`
+	reason   string
 }
 
 type memberView struct {
@@ -57,9 +58,10 @@ type missedView struct {
 // groupFlags are the flags of `sluice groups`.
 type groupFlags struct {
 	targetFlag
-	planned bool
-	onset   string
-	window  time.Duration
+	planned  bool
+	onset    string
+	window   time.Duration
+	topology string
 }
 
 func (a *app) groupsCommand() *cobra.Command {
@@ -67,20 +69,28 @@ func (a *app) groupsCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "groups SERVICE", Short: "Show the recovery group of a symptom or of a planned restart, and why",
 		Long: `Show who would be restarted, who is watched, in which orders, and by what evidence.
-Without --planned, SERVICE is the symptom; --onset and --window narrow the evidence.`,
+Without --planned, SERVICE is the symptom; --onset and --window narrow the evidence.
+With --topology the graph is that of a file, names are as written in it, and the
+evidence is what the file recorded: by default its last minute against the one before.
+A file without a recording makes all that SERVICE reaches part of the group.`,
 		Args: cobra.ExactArgs(1),
 		Example: `  sluice groups shop/cart --planned
-  sluice groups shop/cart --onset 2026-11-22T18:00:00Z --window 30s -o json`,
+  sluice groups shop/cart --onset 2026-11-22T18:00:00Z --window 30s -o json
+  sluice groups cartservice --topology mesh.json --onset 2026-11-22T18:00:00Z`,
 		RunE: func(c *cobra.Command, args []string) error { return a.groups(c.Context(), flags, args[0]) },
 	}
 	flags.add(command)
 	command.Flags().BoolVar(&flags.planned, "planned", false, "the group of a planned restart of SERVICE")
 	command.Flags().StringVar(&flags.onset, "onset", "", "when the symptom began, RFC 3339 (default: as noticed)")
 	command.Flags().DurationVar(&flags.window, "window", 0, "evidence interval after the onset (0: the default)")
+	command.Flags().StringVar(&flags.topology, "topology", "", "graph of this `FILE` instead of the control plane's")
 	return command
 }
 
 func (a *app) groups(ctx context.Context, flags groupFlags, target string) error {
+	if flags.topology != "" {
+		return a.groupOfFile(flags, target)
+	}
 	service, err := flags.service(target)
 	if err != nil {
 		return err
@@ -103,7 +113,7 @@ func (a *app) groups(ctx context.Context, flags groupFlags, target string) error
 	if view.Verdict, err = a.groupVerdict(ctx, api, answer.Msg); err != nil {
 		return apiError(server, err)
 	}
-	return a.print(view, func(w io.Writer) { a.groupTable(w, view, answer.Msg) })
+	return a.print(view, func(w io.Writer) { groupTable(w, &view) })
 }
 
 func (f groupFlags) question(service string) (*sluicev1.GetGroupRequest, error) {
@@ -135,7 +145,7 @@ func newGroupView(h header, g *sluicev1.GetGroupResponse) groupView {
 		BlastRadius: list(g.GetBlastRadius()),
 	}
 	for _, s := range g.GetSuspects() {
-		suspect := suspectView{s.GetService(), null(s.GetInstance()), s.GetLevel(), round(s.GetScore())}
+		suspect := suspectView{s.GetService(), null(s.GetInstance()), s.GetLevel(), round(s.GetScore()), s.GetReason()}
 		view.Suspects = append(view.Suspects, suspect)
 	}
 	for _, m := range g.GetMembers() {
@@ -217,7 +227,7 @@ func factsOf(g *sluicev1.GetTopologyResponse) map[mesh.Service]compose.Facts {
 	return facts
 }
 
-func (a *app) groupTable(w io.Writer, v groupView, g *sluicev1.GetGroupResponse) {
+func groupTable(w io.Writer, v *groupView) {
 	if v.Symptom != nil {
 		fmt.Fprintf(w, "Symptom %s at epoch %s\n\n", *v.Symptom, shortEpoch(v.Epoch))
 	} else {
@@ -233,9 +243,12 @@ func (a *app) groupTable(w io.Writer, v groupView, g *sluicev1.GetGroupResponse)
 		fmt.Fprintln(w)
 		table(w, func(w io.Writer) {
 			row(w, "SUSPECT", "INSTANCE", "LEVEL", "SCORE", "REASON")
-			for _, s := range g.GetSuspects() {
-				row(w, s.GetService(), dash(s.GetInstance()), s.GetLevel(), fmt.Sprintf("%.2f", s.GetScore()),
-					dash(oneLine(s.GetReason())))
+			for _, s := range v.Suspects {
+				instance := "-"
+				if s.Instance != nil {
+					instance = *s.Instance
+				}
+				row(w, s.Service, instance, s.Level, fmt.Sprintf("%.2f", s.Score), dash(oneLine(s.reason)))
 			}
 		})
 	}

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -39,25 +37,11 @@ func checkAgainst(src source, path string) (*sluicev1.CheckPlanResponse, error) 
 	return answer, nil
 }
 
+// readTopology reads a graph whose names programs can name.
 func readTopology(path string) (graphView, error) {
-	var export graphView
-	stat, err := os.Stat(path)
+	export, err := readGraph(path)
 	if err != nil {
-		return export, usage("--topology: %w", err)
-	}
-	if stat.Size() > maxTopology {
-		return export, usage("--topology %s: larger than %d bytes", path, maxTopology)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return export, usage("--topology: %w", err)
-	}
-	if err := json.Unmarshal(data, &export); err != nil {
-		return export, usage("--topology %s: %w; want a file of `sluice topology export`", path, err)
-	}
-	if export.Schema != "sluice.topology/1" {
-		return export, usage("--topology %s: schema %q, want sluice.topology/1 as `sluice topology export` writes it",
-			path, export.Schema)
+		return export, err
 	}
 	for _, service := range export.Services {
 		if _, err := mesh.ParseService(service.Name); err != nil {

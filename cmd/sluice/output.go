@@ -197,8 +197,11 @@ func millis(seconds float64) string {
 }
 
 func percent(share float64) string {
-	if share <= 0 {
+	switch {
+	case share <= 0:
 		return "0%"
+	case share >= 0.995: // %.2g would write 1e+02
+		return "100%"
 	}
 	return fmt.Sprintf("%.2g%%", share*100)
 }

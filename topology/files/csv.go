@@ -225,6 +225,7 @@ func (t *table) edge() error {
 		return t.fault(fmt.Sprintf("%d calls, %d errors", calls, failed), "want 0 <= errors <= calls")
 	}
 	t.file.counts.Records++
+	t.file.counts.Timeless++
 	if caller == "" || callee == "" {
 		t.file.counts.Dropped++
 		return nil

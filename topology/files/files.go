@@ -63,6 +63,7 @@ type Counts struct {
 	Skewed     uint64 // joined pairs whose clocks disagree: the callee's span lies outside
 	Async      uint64 // messages: they show that an edge exists, not how long it takes
 	Dropped    uint64 // rows that name no caller or no callee
+	Timeless   uint64 // rows of calls that name no time
 }
 
 // Add adds all of other.
@@ -76,6 +77,7 @@ func (c *Counts) Add(other Counts) {
 	c.Skewed += other.Skewed
 	c.Async += other.Async
 	c.Dropped += other.Dropped
+	c.Timeless += other.Timeless
 }
 
 // Settings say how to read.
