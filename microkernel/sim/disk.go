@@ -82,6 +82,12 @@ func (w *world) regress(s *microkernel.State) {
 			delete(w.done, id)
 		}
 	}
+	for id := range w.former {
+		rec, _ := s.Record(id.plan)
+		if !slices.ContainsFunc(rec.Steps, func(r microkernel.StepRecord) bool { return r.Step.ID == id.step && r.Started != 0 }) {
+			delete(w.former, id)
+		}
+	}
 	for id := range w.formers {
 		rec, _ := s.Record(id.plan)
 		if !slices.ContainsFunc(rec.Steps, func(r microkernel.StepRecord) bool { return r.Step.ID == id.step && r.Started != 0 }) {

@@ -224,6 +224,9 @@ func restamp(ev microkernel.Event, stamp microkernel.Stamp) microkernel.Event {
 	case microkernel.Scaled:
 		ev.Stamp = stamp
 		return ev
+	case microkernel.RolledBack:
+		ev.Stamp = stamp
+		return ev
 	case microkernel.Failed:
 		ev.Stamp = stamp
 		return ev

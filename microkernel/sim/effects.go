@@ -30,6 +30,8 @@ func (r *run) perform(e microkernel.Effect) {
 		r.reboot(e)
 	case microkernel.SetReplicas:
 		r.scale(e)
+	case microkernel.SetRevision:
+		r.rollBack(e)
 	case microkernel.Watch:
 		r.watch(e)
 	case microkernel.SetTimer:
@@ -339,6 +341,23 @@ func (r *run) scale(e microkernel.SetReplicas) {
 	s.replicas = e.Replicas
 	r.report(r.millis(5, 100), func() microkernel.Event {
 		return microkernel.Scaled{Stamp: r.stamp(), Plan: e.Plan, Step: e.Step, Former: former, Replicas: e.Replicas}
+	})
+}
+
+func (r *run) rollBack(e microkernel.SetRevision) {
+	o := r.world.object(e.Object)
+	if o == nil || r.chance(20) {
+		r.counts.Faults["rollback-failed"]++
+		r.failed(e.Plan, e.Step, isa.CodeForeignOwner, "another owner writes it")
+		return
+	}
+	former := o.at
+	if _, before := r.world.former[stepID{e.Plan, e.Step}]; !before {
+		r.world.former[stepID{e.Plan, e.Step}] = former
+	}
+	o.at = e.Revision
+	r.report(r.millis(5, 100), func() microkernel.Event {
+		return microkernel.RolledBack{Stamp: r.stamp(), Plan: e.Plan, Step: e.Step, Former: former, Revision: e.Revision}
 	})
 }
 

@@ -19,13 +19,13 @@ func zeros(c *Counts) []string {
 	}
 	need("fault", c.Faults, "nack", "silent-proxy", "late-ack", "slow-request", "lost-load-report", "lost-answer", "late-answer",
 		"duplicate-answer", "late-timer", "stale-probe", "slow-probe", "foreign-writer", "withdraw-failed", "failed-restart", "slow-restart",
-		"scale-failed", "long-outage", "crash-before-sync", "crash-after-sync", "crash-mid-effects", "crash-after-effects",
+		"scale-failed", "rollback-failed", "owner-change", "long-outage", "crash-before-sync", "crash-after-sync", "crash-mid-effects", "crash-after-effects",
 		"broken-mesh", "clock-back", "clock-forward", "corrupt-journal", "older-copy", "split-brain", "stale-effect",
 		"stale-effect-refused", "stale-answer", "incident", "epoch-change", "pause", "abort", "judged-harm", "judged-clean", "judged-not-recovered", "judged-inconclusive")
 	need("phase", c.Phases, "held", "queued", "running", "verifying", "compensating", "committed", "compensated", "frozen", "refused")
 	need("crash in phase", c.CrashPhases, "held", "queued", "running", "verifying", "compensating")
 	need("invariant", c.Invariants, "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9")
-	need("effect", c.Effects, "Answer", "Recheck", "Apply", "Prove", "Extend", "Withdraw", "Reboot", "SetReplicas", "Watch",
+	need("effect", c.Effects, "Answer", "Recheck", "Apply", "Prove", "Extend", "Withdraw", "Reboot", "SetReplicas", "SetRevision", "Watch",
 		"Unwatch", "SetTimer", "StopTimer", "Probe", "Page", "Finish")
 	for _, m := range isa.Meanings() {
 		if _, not := unreachable()[m.Code]; !not {
@@ -48,10 +48,7 @@ func zeros(c *Counts) []string {
 // Every other one must be met.
 func unreachable() map[isa.Code]string {
 	return map[isa.Code]string{
-		isa.CodeDecode:         "proposers hand in programs, not text: packages isa and isa/codec decode, and are fuzzed",
-		isa.CodeAuthn:          "the surfaces know who asks, or answer themselves",
-		isa.CodeForeignOwner:   "comes as the reason of a failed step, never as a verdict; fault foreign-writer counts it",
-		isa.CodeUnknownVersion: "RollbackConfig is refused as unsupported before its revision is looked at",
-		isa.CodeDenied:         "RollbackConfig is refused as unsupported before its revision is looked at",
+		isa.CodeDecode: "proposers hand in programs, not text: packages isa and isa/codec decode, and are fuzzed",
+		isa.CodeAuthn:  "the surfaces know who asks, or answer themselves",
 	}
 }

@@ -206,7 +206,8 @@ func (r *run) moreMalice(p *isa.Program, s *service, drain isa.Drain) {
 		step("d1", drain)
 		step("a1", isa.Await{Drain: "d1", Until: isa.AwaitRestore}, "d1")
 	case 5:
-		step("x1", isa.RollbackConfig{Object: "deployment/shop/s01", Revision: "1"})
+		name := []string{"configmap/shop/s03", "configmap/shop/s07", "deployment/shop/s01"}[r.rng.IntN(3)]
+		step("x1", isa.RollbackConfig{Object: name, Revision: []string{"1", "6"}[r.rng.IntN(2)]})
 	default: // too slow to hold
 		r.nest(p, r.world.restartSet([]mesh.Service{s.name}))
 		for i := range p.Steps {

@@ -108,6 +108,9 @@ func (r *run) checkEffect(e microkernel.Effect) {
 	case microkernel.SetReplicas:
 		plan, service = e.Plan, e.Service
 		r.holds("I1", r.withinScale(e))
+	case microkernel.SetRevision:
+		r.holds("I1", r.withinRollback(e))
+		return
 	default:
 		return
 	}
@@ -175,6 +178,16 @@ func (r *run) withinScale(e microkernel.SetReplicas) string {
 	return ""
 }
 
+func (r *run) withinRollback(e microkernel.SetRevision) string {
+	a, rollback := r.action(e.Plan, e.Step).(isa.RollbackConfig)
+	former, known := r.world.former[stepID{e.Plan, e.Step}]
+	if !rollback || a.Object != e.Object || e.Revision != a.Revision && known && e.Revision != former {
+		return fmt.Sprintf("I1: %s/%s sets %s to revision %s; its program does not, and it was %s before", e.Plan, e.Step, e.Object,
+			e.Revision, former)
+	}
+	return ""
+}
+
 // alone is I4 in the world: no other plan that has begun may act on the service,
 // judged by the programs and restart sets alone, not by the kernel's locks.
 func (r *run) alone(plan microkernel.PlanID, service mesh.Service) string {
@@ -227,7 +240,7 @@ func (r *run) provedByLeader(e microkernel.Reboot) string {
 // checkStale lets a former process carry out e if the world still obeys it (I7).
 func (r *run) checkStale(e microkernel.Effect, former int) {
 	switch e.(type) {
-	case microkernel.Apply, microkernel.Reboot, microkernel.Withdraw, microkernel.SetReplicas, microkernel.Extend:
+	case microkernel.Apply, microkernel.Reboot, microkernel.Withdraw, microkernel.SetReplicas, microkernel.SetRevision, microkernel.Extend:
 	default:
 		return
 	}

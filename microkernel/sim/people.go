@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluicemesh/sluice/isa"
@@ -90,7 +91,17 @@ func (r *run) viewOf(p isa.Program) microkernel.View {
 			written = append(written, a.Target.Service)
 		}
 	}
-	return r.world.view(restarted, written)
+	v := r.world.view(restarted, written)
+	v.Rollback = r.world.rollback
+	for _, s := range p.Steps {
+		a, is := s.Action.(isa.RollbackConfig)
+		if o := r.world.object(a.Object); is && o != nil && v.Object(a.Object) == nil {
+			v.Objects = append(v.Objects, microkernel.ObjectView{Name: o.name, Services: []mesh.Service{o.service}, Current: o.at,
+				Known: []string{"7", "8"}, Denied: []string{"6"}, Owner: o.owner})
+		}
+	}
+	slices.SortFunc(v.Objects, func(a, b microkernel.ObjectView) int { return strings.Compare(a.Name, b.Name) })
+	return v
 }
 
 func (r *run) id() string {
@@ -119,6 +130,9 @@ func (r *run) honest() isa.Program {
 		if len(set) == 1 {
 			p.Steps[0].Action = isa.Restart{Target: service1(s.name), NoDrain: !s.takes}
 		}
+	case pick == 6 && r.rng.IntN(2) == 0:
+		o := r.world.objects[r.rng.IntN(len(r.world.objects))]
+		p.Steps = []isa.Step{{ID: "c1", Action: isa.RollbackConfig{Object: o.name, Revision: []string{"7", "8"}[r.rng.IntN(2)]}}}
 	case pick == 6:
 		p.Steps = []isa.Step{{ID: "l1", Action: isa.RateLimit{Target: service1(s.name), PerSecond: 80, Burst: 10, Lease: 20 * time.Second}}}
 	case pick == 7:
@@ -225,6 +239,9 @@ func (r *run) drift() {
 	case r.rng.IntN(4) == 0:
 		s.declared = !s.declared
 		return
+	case r.rng.IntN(6) == 0:
+		r.adopt(s)
+		return
 	case len(s.sticky) > 0:
 		s.sticky = nil
 	case s.callers[0].Namespace() != mesh.OutsideNamespace:
@@ -232,6 +249,23 @@ func (r *run) drift() {
 	}
 	r.world.epoch++
 	r.counts.Faults["epoch-change"]++
+}
+
+// adopt gives the replicas of a service, or an object, to somebody else, or takes them back.
+func (r *run) adopt(s *service) {
+	r.counts.Faults["owner-change"]++
+	toggle := func(owner *string, other string) {
+		if *owner == "" {
+			*owner = other
+		} else {
+			*owner = ""
+		}
+	}
+	if r.rng.IntN(2) == 0 {
+		toggle(&s.owner, "autoscaler")
+		return
+	}
+	toggle(&r.world.objects[r.rng.IntN(len(r.world.objects))].owner, "argocd")
 }
 
 // becomeFair ends all interference: pauses and freezes are lifted, open drains restored.

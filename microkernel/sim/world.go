@@ -26,6 +26,9 @@ type world struct {
 	fair     bool                // nothing fails any more
 	done     map[stepID]mesh.Ref // restarts carried out, and of what
 	formers  map[stepID]int      // replicas before a Scale
+	objects  []*object           // sorted by name
+	rollback bool                // configuration can be rolled back here at all
+	former   map[stepID]string   // revisions before a RollbackConfig
 	count    *Counts
 }
 
@@ -54,7 +57,16 @@ type service struct {
 	grade     mesh.Grade
 	protected bool
 	broken    bool       // its objective is: an incident that is nobody's plan
+	owner     string     // who else sets its replicas, "" = nobody
 	drain     *installed // of the world's overlays, nil = none
+}
+
+// object is a configuration object. Revisions 7 and 8 were good, 6 must not come back.
+type object struct {
+	name    string
+	service mesh.Service
+	at      string // revision in force
+	owner   string // who else writes it, "" = nobody
 }
 
 // process is one instance. up is when it is ready again; it is down until then.
@@ -89,7 +101,7 @@ func (p *proxy) obeys(at microkernel.Instant) bool { return p.from <= at && at <
 // newWorld makes 12 services: a chain with fan-out, a cycle of two, sticky edges, one
 // quorum service, one that takes no traffic.
 func newWorld(rng *rand.Rand, count *Counts) *world {
-	w := &world{rng: rng, epoch: 1, done: map[stepID]mesh.Ref{}, formers: map[stepID]int{}, count: count}
+	w := &world{rng: rng, epoch: 1, done: map[stepID]mesh.Ref{}, formers: map[stepID]int{}, former: map[stepID]string{}, count: count}
 	w.now = microkernel.Instant(time.Hour)
 	const n = 12
 	for i := range n {
@@ -114,6 +126,11 @@ func newWorld(rng *rand.Rand, count *Counts) *world {
 		w.services = append(w.services, s)
 	}
 	w.wire()
+	w.rollback = rng.IntN(8) != 0
+	for _, i := range []int{3, 7} {
+		name := serviceName(i)
+		w.objects = append(w.objects, &object{name: "configmap/" + string(name), service: name, at: "8"})
+	}
 	return w
 }
 
@@ -157,6 +174,15 @@ func (w *world) find(name mesh.Service) *service {
 	for _, s := range w.services {
 		if s.name == name {
 			return s
+		}
+	}
+	return nil
+}
+
+func (w *world) object(name string) *object {
+	for _, o := range w.objects {
+		if o.name == name {
+			return o
 		}
 	}
 	return nil
@@ -275,7 +301,7 @@ func (w *world) serviceView(s *service) microkernel.ServiceView {
 			Drain: true, Hold: s.hold, Shed: true, Reroute: true, Limit: true, Break: true, InPlace: true,
 			Grade: s.grade, Lapses: true,
 		},
-		FanIn: len(s.callers), Callers: s.callers, Component: s.component, StickyCallers: s.sticky,
+		FanIn: len(s.callers), Callers: s.callers, Owner: s.owner, Component: s.component, StickyCallers: s.sticky,
 		RestartP99: s.startup, CallerDeadline: s.deadline, Rate: 100, Concurrency: 10, Takes: s.takes,
 	}
 	for i, p := range s.instances {
