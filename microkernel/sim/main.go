@@ -17,6 +17,9 @@ import (
 	"github.com/sluicemesh/sluice/microkernel"
 )
 
+// schema names the form of a report.
+const schema = "sluice.sim/1"
+
 // report is sim.json.
 type report struct {
 	Schema         string         `json:"schema"`
@@ -24,6 +27,7 @@ type report struct {
 	Commit         string         `json:"commit"`
 	Started        time.Time      `json:"started"`
 	Seconds        float64        `json:"seconds"`
+	From           uint64         `json:"from"` // first seed
 	Seeds          int            `json:"seeds"`
 	Events         int            `json:"events"`
 	LeastEvents    int            `json:"least_events"` // of one seed
@@ -37,6 +41,7 @@ type report struct {
 	CrashPhases    map[string]int `json:"crash_phases"`
 	Invariants     map[string]int `json:"invariants"`
 	Effects        map[string]int `json:"effects"`
+	Principals     map[string]int `json:"principals"`
 	Zeros          []string       `json:"zeros"` // what had to be met and was not
 }
 
@@ -61,11 +66,15 @@ func Main(args []string, stdout io.Writer) int {
 	keep := flags.String("keep", "", "with -replay: the only choices that are taken, as -shrink prints them")
 	shrink := flags.Bool("shrink", false, "make the failing run of seed -from as short as it gets, and print it")
 	same := flags.Bool("digest", false, "print one digest of all that the seeds did, to compare two builds")
+	pooled := flags.Bool("pool", false, "add up the reports that are named as arguments, of runs over other seeds")
 	planted := flags.Bool("planted", false, "plant one bug after the other and say which invariant finds it (build tag planted)")
 	bug := flags.String("bug", "", "with -planted: this one only")
 	limit := flags.Int("limit", 2000, "with -planted: seeds before a bug counts as not found")
 	if err := flags.Parse(args); err != nil {
 		return 2
+	}
+	if *pooled {
+		return pool(flags.Args(), *out, stdout)
 	}
 	if *planted {
 		return hunt(*from, *limit, *bug, stdout)
@@ -112,7 +121,7 @@ func runAll(from uint64, seeds int) *report {
 		total  = newCounts()
 		events int
 		least  = int(^uint(0) >> 1)
-		broken []Violation
+		broken = []Violation{}
 	)
 	for range runtime.GOMAXPROCS(0) {
 		wait.Go(func() {
@@ -131,6 +140,7 @@ func runAll(from uint64, seeds int) *report {
 	slices.SortFunc(broken, func(a, b Violation) int { return cmp.Compare(a.Seed, b.Seed) })
 	rep := summary(&total)
 	rep.Started, rep.Seconds = started.UTC(), time.Since(started).Seconds()
+	rep.From = from
 	rep.Seeds, rep.Events, rep.LeastEvents, rep.Violations = seeds, events, least, broken
 	rep.SeedsPerMinute = float64(seeds) / rep.Seconds * 60
 	rep.Zeros = zeros(&total)
@@ -139,8 +149,9 @@ func runAll(from uint64, seeds int) *report {
 
 func summary(c *Counts) *report {
 	rep := &report{
-		Schema: "sluice.sim/1", Version: "dev", Crashes: c.Crashes, DoubleCrashes: c.DoubleCrashes, Violations: []Violation{},
+		Schema: schema, Version: "dev", Crashes: c.Crashes, DoubleCrashes: c.DoubleCrashes, Violations: []Violation{},
 		Faults: c.Faults, Phases: c.Phases, CrashPhases: c.CrashPhases, Invariants: c.Invariants, Effects: c.Effects,
+		Principals: c.Principals,
 		Plans: plans{
 			Committed: c.Plans[microkernel.Committed], Compensated: c.Plans[microkernel.Compensated],
 			Frozen: c.Plans[microkernel.Frozen], Rejected: c.Rejected,
