@@ -41,6 +41,8 @@ type Config struct {
 	Capabilities func(*mesh.ServiceState) mesh.Capability
 	Sampling     float64 // share of requests that evidence sees, 0..1; 0 = 1, all
 
+	CompactAfter int64 // bytes of journal; 0 = 64 MiB
+
 	check func(microkernel.State) string // which invariant a state breaks, "" = none; nil = microkernel.Check
 }
 
@@ -65,6 +67,7 @@ type Kernel struct {
 	timers  map[microkernel.TimerID]*timer
 	ops     map[slot]*operation
 	observe *observer
+	grown   int64 // size of the journal from which on it is compacted again
 }
 
 // Start replays the journal, becomes leader with the next term and looks at the world.
@@ -119,6 +122,9 @@ func prepare(cfg Config) (*Kernel, error) {
 	}
 	if cfg.check == nil {
 		cfg.check = microkernel.Check
+	}
+	if cfg.CompactAfter == 0 {
+		cfg.CompactAfter = compactAfter
 	}
 	if cfg.Sampling == 0 {
 		cfg.Sampling = 1

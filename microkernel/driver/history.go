@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -43,6 +44,8 @@ func (h *history) note(ev microkernel.Event, effects []microkernel.Effect) {
 			h.took[ev.Old.Service] = took[max(0, len(took)-maxHistory):]
 			delete(h.begun, at)
 		}
+	case microkernel.Compacted:
+		h.recall(&ev.State)
 	case microkernel.Failed:
 		delete(h.begun, restart{ev.Plan, ev.Step})
 	}
@@ -55,6 +58,28 @@ func (h *history) note(ev microkernel.Event, effects []microkernel.Effect) {
 			}
 		case microkernel.Finish:
 			h.forget(e.Plan)
+		}
+	}
+}
+
+// recall learns from the plans of a compact state what the events before it had told.
+func (h *history) recall(s *microkernel.Snapshot) {
+	h.begun, h.took = map[restart]microkernel.Instant{}, map[mesh.Service][]time.Duration{}
+	plans := slices.Concat(s.Done, s.Plans)
+	slices.SortFunc(plans, func(a, b microkernel.PlanSnapshot) int { return cmp.Compare(a.Sequence, b.Sequence) })
+	for i := range plans {
+		for k := range plans[i].Steps {
+			r := &plans[i].Steps[k].Record
+			if _, is := r.Step.Action.(isa.Restart); !is {
+				continue
+			}
+			switch {
+			case r.New.UID != "":
+				took := append(h.took[r.Old.Service], r.Ended.Sub(r.Started))
+				h.took[r.Old.Service] = took[max(0, len(took)-maxHistory):]
+			case r.State == microkernel.StepRunning:
+				h.begun[restart{plans[i].Record.ID, r.Step.ID}] = r.Started
+			}
 		}
 	}
 }

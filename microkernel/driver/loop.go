@@ -108,6 +108,7 @@ func (k *Kernel) take(r request) outcome {
 		return k.violated(ev, out, broken)
 	}
 	k.settle(ev, out, anything)
+	k.compact()
 	return out
 }
 

@@ -129,3 +129,14 @@ type Journal interface {
 	AppendReserved(events ...microkernel.Event) (journal.Seq, error)
 	Close() error
 }
+
+// Compactor is a Journal that can begin anew with the state; journal.Log is one. A journal
+// that is none grows for ever.
+type Compactor interface {
+	// Size is the bytes that a replay reads.
+	Size() int64
+	// Compact writes ev, which holds the state after all events so far, as the first of
+	// those that a replay reads. After a *journal.FullError or a *journal.EncodeError nothing
+	// was written; after a *journal.SyncError the journal is gone; any other error is of tidying.
+	Compact(ev microkernel.Compacted) (journal.Seq, error)
+}

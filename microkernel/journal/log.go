@@ -432,13 +432,19 @@ func decoding(visit func(Entry) error) func(record) error {
 // Torn says what Open dropped at the end of the journal, "" if nothing.
 func (l *Log) Torn() string { return l.torn }
 
-// Close gives the journal back. What was appended is durable already.
+// Close gives the journal back. What was appended is durable already. A second one does
+// nothing.
 func (l *Log) Close() error {
 	l.broken = ErrClosed
+	if l.lock == nil {
+		return nil
+	}
 	var err error
 	if l.file != nil {
 		err = l.file.Close()
 		l.file = nil
 	}
-	return errors.Join(err, l.lock.Close())
+	err = errors.Join(err, l.lock.Close())
+	l.lock = nil
+	return err
 }
