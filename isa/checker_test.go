@@ -10,10 +10,10 @@ import (
 
 // What a Checker that has seen other programs says must be what a new one says.
 func TestACheckerRemembersNothing(t *testing.T) {
-	env, _ := chain()
+	env := stage().env
 	var used isa.Checker
 	for seed := range uint64(2000) {
-		p := randomProgram(rand.New(rand.NewPCG(seed, 9)))
+		p, _ := randomProgram(rand.New(rand.NewPCG(seed, 9)))
 		if got, want := used.Validate(&p, env), isa.Validate(p, env); !reflect.DeepEqual(got, want) {
 			t.Fatalf("seed %d: Validate: %v, a new checker says %v", seed, got, want)
 		}

@@ -1,71 +1,103 @@
 package isa_test
 
 import (
-	"flag"
-	"math/rand/v2"
+	"cmp"
 	"slices"
-	"strings"
-	"testing"
 	"time"
 
 	"github.com/sluicemesh/sluice/isa"
 	"github.com/sluicemesh/sluice/mesh"
 )
 
-var programs = flag.Int("programs", 8_000, "random programs of TestReference")
-
 // reference is the slow and obvious checker: it runs a program in every schedule that
-// its After lists allow and watches what is in force. It shares only types with Validate.
+// its After lists allow and watches what is in force (this file), and looks at each
+// operand by itself (operands_test.go). It shares only types with Validate.
 type reference struct {
+	world  world
 	steps  []isa.Step
-	calls  map[[2]mesh.Service]bool // caller, callee: direct or not
 	faults map[isa.Code]bool
-	seen   map[string]bool
+	seen   map[uint64]bool // states that were explored
+	after  [][]int         // of each step, as indexes
+}
+
+// world is what the reference knows of the services.
+type world struct {
+	env   *isa.Env
+	calls map[[2]mesh.Service]bool // caller, callee: direct or not
 }
 
 // A step's state in a schedule.
 const (
-	waiting = '0'
-	running = '1'
-	ended   = '2'
+	waiting = 0
+	running = 1
+	ended   = 2
 )
 
-func (r *reference) check(steps []isa.Step) map[isa.Code]bool {
-	r.steps, r.faults, r.seen = steps, map[isa.Code]bool{}, map[string]bool{}
-	for i, step := range steps {
+// check returns the codes of the faults that p has, and whether its steps are a partial
+// order; if they are not, what depends on schedules is not known.
+func (r *reference) check(p *isa.Program) (faults map[isa.Code]bool, ordered bool) {
+	r.steps, r.faults = p.Steps, map[isa.Code]bool{}
+	if len(p.Steps) > isa.MaxSteps {
+		r.faults[isa.CodeTooLarge] = true
+		return r.faults, false
+	}
+	r.operands(p)
+	ordered = r.named()
+	for i, step := range r.steps {
 		for _, id := range step.After {
 			switch j := r.find(id); {
 			case j < 0:
-				r.faults[isa.CodeUnknownStep] = true
+				r.faults[isa.CodeUnknownStep], ordered = true, false
 			case j == i:
-				r.faults[isa.CodeCycle] = true
+				r.faults[isa.CodeCycle], ordered = true, false
 			default:
-				if _, await := steps[j].Action.(isa.Await); await {
+				if _, await := r.steps[j].Action.(isa.Await); await {
 					r.faults[isa.CodeLinear] = true
 				}
 			}
 		}
 		r.count(step)
 	}
-	if r.faults[isa.CodeUnknownStep] && r.dangling() || r.faults[isa.CodeCycle] {
-		return r.faults
+	if !ordered {
+		return r.faults, false
 	}
-	r.explore([]byte(strings.Repeat(string(rune(waiting)), len(steps))))
-	if !r.seen[strings.Repeat(string(rune(ended)), len(steps))] {
+	r.begin()
+	r.explore(make([]byte, len(r.steps)))
+	if !r.seen[r.key(slices.Repeat([]byte{ended}, len(r.steps)))] {
 		r.faults[isa.CodeCycle] = true
-		return r.faults
+		return r.faults, false
 	}
-	for i := range steps {
+	for i := range r.steps {
 		r.lease(i)
+		r.covered(i)
+		r.sameWrites(i)
 	}
-	return r.faults
+	return r.faults, true
 }
 
-// dangling reports whether an After list names no step (a drain operand may as well).
-func (r *reference) dangling() bool {
-	return slices.ContainsFunc(r.steps, func(s isa.Step) bool {
-		return slices.ContainsFunc(s.After, func(id isa.StepID) bool { return r.find(id) < 0 })
-	})
+// begin makes ready for the schedules.
+func (r *reference) begin() {
+	if r.seen == nil {
+		r.seen = map[uint64]bool{}
+	}
+	clear(r.seen)
+	r.after = nil
+	for _, step := range r.steps {
+		var before []int
+		for _, id := range step.After {
+			before = append(before, r.find(id))
+		}
+		r.after = append(r.after, before)
+	}
+}
+
+// key is a state in two bits a step; the programs of the comparison have at most 32.
+func (r *reference) key(state []byte) uint64 {
+	key := uint64(0)
+	for _, s := range state {
+		key = key<<2 | uint64(s)
+	}
+	return key
 }
 
 func (r *reference) find(id isa.StepID) int {
@@ -111,12 +143,16 @@ func consumed(s isa.Step) isa.StepID {
 
 // explore tries every next event in a state: a step starts, or a running one ends.
 func (r *reference) explore(state []byte) {
-	if r.seen[string(state)] {
+	if r.seen[r.key(state)] {
 		return
 	}
-	r.seen[string(state)] = true
+	r.seen[r.key(state)] = true
 	for i := range state {
 		switch {
+		case state[i] == waiting && r.inert(i) && r.ready(state, i):
+			state[i] = ended
+			r.explore(state)
+			state[i] = waiting
 		case state[i] == running:
 			state[i] = ended
 			r.explore(state)
@@ -131,7 +167,16 @@ func (r *reference) explore(state []byte) {
 }
 
 func (r *reference) ready(state []byte, i int) bool {
-	return !slices.ContainsFunc(r.steps[i].After, func(id isa.StepID) bool { return state[r.find(id)] != ended })
+	return !slices.ContainsFunc(r.after[i], func(j int) bool { return state[j] != ended })
+}
+
+// inert reports whether nothing looks at how long step i lasts: it ends as it starts.
+func (r *reference) inert(i int) bool {
+	switch r.steps[i].Action.(type) {
+	case isa.Restart, isa.Drain, isa.RestoreTraffic, isa.Await:
+		return false
+	}
+	return true
 }
 
 // starts judges the start of step i in a state.
@@ -163,8 +208,9 @@ func (r *reference) borrowed(state []byte, d int) bool {
 }
 
 func (r *reference) restarts(state []byte, i int, a isa.Restart) {
-	if a.Drain == "" {
+	if r.isMacro(i) {
 		r.opens(state, i, a.Target.Service)
+	} else if a.Drain == "" { // it takes no traffic, or is refused for that
 	} else if d := r.find(a.Drain); d < 0 || state[d] != ended || r.consumerStarted(state, d) {
 		r.faults[isa.CodeLinear] = true
 	}
@@ -173,13 +219,22 @@ func (r *reference) restarts(state []byte, i int, a isa.Restart) {
 		if !ok || j == i {
 			continue
 		}
-		if state[j] == running && a.Target.Service == b.Target.Service {
+		if state[j] == running && r.meet(a.Target, b.Target) {
 			r.faults[isa.CodeConflict] = true
 		}
-		if r.calls[[2]mesh.Service{a.Target.Service, b.Target.Service}] && state[j] != ended {
+		if r.world.calls[[2]mesh.Service{a.Target.Service, b.Target.Service}] && state[j] != ended {
 			r.faults[isa.CodeOrder] = true // b, its callee, has not restarted
 		}
 	}
+}
+
+// meet reports whether two targets have an instance in common.
+func (r *reference) meet(a, b isa.Target) bool {
+	facts := r.world.facts(a.Service)
+	if a.Service != b.Service || facts == nil {
+		return a.Service == b.Service
+	}
+	return slices.ContainsFunc(selected(facts, a), func(uid mesh.UID) bool { return slices.Contains(selected(facts, b), uid) })
 }
 
 func (r *reference) consumerStarted(state []byte, d int) bool {
@@ -203,14 +258,14 @@ func (r *reference) active(state []byte, j int) (mesh.Service, bool) {
 		}
 		return a.Target.Service, state[j] != waiting
 	case isa.Restart:
-		return a.Target.Service, a.Drain == "" && state[j] == running
+		return a.Target.Service, r.isMacro(j) && state[j] == running
 	}
 	return "", false
 }
 
 func (r *reference) isMacro(j int) bool {
 	a, ok := r.steps[j].Action.(isa.Restart)
-	return ok && a.Drain == ""
+	return ok && a.Drain == "" && !a.NoDrain && a.Target.Instance == "" && a.Target.UID == ""
 }
 
 // opens judges that step i begins to keep traffic off service.
@@ -226,10 +281,10 @@ func (r *reference) opens(state []byte, i int, service mesh.Service) {
 		if r.isMacro(i) && r.isMacro(j) {
 			continue // the order of restarts says enough
 		}
-		if r.calls[[2]mesh.Service{service, other}] {
+		if r.world.calls[[2]mesh.Service{service, other}] {
 			r.faults[isa.CodeOrder] = true // a caller is drained while its callee is
 		}
-		if !r.calls[[2]mesh.Service{other, service}] {
+		if !r.world.calls[[2]mesh.Service{other, service}] {
 			continue
 		}
 		if state[j] == running || r.restoring(state, j) && !r.awaited(i) {
@@ -250,10 +305,14 @@ func (r *reference) restoring(state []byte, j int) bool {
 
 // closes judges that drain d begins to be restored.
 func (r *reference) closes(state []byte, d int) {
-	service := r.steps[d].Action.(isa.Drain).Target.Service
+	drain, ok := r.steps[d].Action.(isa.Drain)
+	if !ok {
+		return
+	}
+	service := drain.Target.Service
 	for j := range r.steps {
 		other, open := r.active(state, j)
-		if open && r.calls[[2]mesh.Service{service, other}] && !r.awaited(j) {
+		if open && r.world.calls[[2]mesh.Service{service, other}] && !r.awaited(j) {
 			r.faults[isa.CodeOrder] = true // its callee is still drained
 		}
 	}
@@ -274,13 +333,12 @@ func (r *reference) lease(i int) {
 		return
 	}
 	for j, step := range r.steps {
-		if consumed(step) == drain0(r, i) && r.ancestor(i, j) && r.latest(i, j) > drain.Lease {
+		lease := cmp.Or(drain.Lease, 60*time.Second)
+		if consumed(step) == r.steps[i].ID && r.ancestor(i, j) && lease > 0 && r.latest(i, j) > lease {
 			r.faults[isa.CodeLease] = true
 		}
 	}
 }
-
-func drain0(r *reference, i int) isa.StepID { return r.steps[i].ID }
 
 // ancestor reports whether step a must end before step b starts.
 func (r *reference) ancestor(a, b int) bool {
@@ -294,7 +352,7 @@ func (r *reference) latest(i, j int) time.Duration {
 	var at time.Duration
 	for _, id := range r.steps[j].After {
 		if k := r.find(id); k == i || !r.ancestor(k, i) {
-			at = max(at, r.latest(i, k)+lasts(r.steps[k]))
+			at = max(at, r.latest(i, k)+r.lasts(k))
 		}
 	}
 	if j == i {
@@ -303,186 +361,28 @@ func (r *reference) latest(i, j int) time.Duration {
 	return at
 }
 
-// lasts is a step's deadline, in a world where each service has two instances.
-func lasts(s isa.Step) time.Duration {
-	switch a := s.Action.(type) {
+// lasts is a step's deadline. Instances take turns in a macro and in a quorum.
+func (r *reference) lasts(i int) time.Duration {
+	switch a := r.steps[i].Action.(type) {
 	case isa.Drain:
-		return a.Deadline
+		return cmp.Or(a.Deadline, 30*time.Second)
 	case isa.Restart:
-		if a.Drain == "" {
-			return 2 * (a.Deadline + isa.DefaultDrainDeadline)
+		one, turns := cmp.Or(a.Deadline, 20*time.Second), 0
+		if r.isMacro(i) {
+			one += 30 * time.Second
 		}
-		return a.Deadline
+		for _, service := range append(slices.Clone(a.Target.Group), a.Target.Service) {
+			switch facts := r.world.facts(service); {
+			case service == "":
+			case facts == nil || a.Drain != "" && facts.Quorum == 0:
+				turns++
+			default:
+				turns += len(selected(facts, isa.Target{Instance: a.Target.Instance, UID: a.Target.UID, Zone: a.Target.Zone}))
+			}
+		}
+		return one * time.Duration(max(1, turns))
 	case isa.RestoreTraffic:
 		return a.Ramp
 	}
 	return 0
-}
-
-// chain is the world of the comparison: shop/a calls shop/b calls shop/c; shop/d is alone.
-func chain() (*isa.Env, map[[2]mesh.Service]bool) {
-	env := &isa.Env{
-		GraphSize:    100,
-		RestartOrder: []mesh.Service{"shop/c", "shop/d", "shop/b", "shop/a"},
-		RestoreOrder: []mesh.Service{"shop/c", "shop/b", "shop/d", "shop/a"},
-		DrainOrder:   []mesh.Service{"shop/a", "shop/b", "shop/d", "shop/c"},
-	}
-	callers := map[mesh.Service][]mesh.Service{"shop/b": {"shop/a"}, "shop/c": {"shop/b"}}
-	for _, name := range []mesh.Service{"shop/a", "shop/b", "shop/c", "shop/d"} {
-		facts := isa.ServiceFacts{ServiceState: mesh.ServiceState{Name: name}, Callers: callers[name], Takes: true}
-		facts.Instances = instancesOf(name, 2, nil, nil)
-		env.Services = append(env.Services, facts)
-	}
-	return env, map[[2]mesh.Service]bool{
-		{"shop/a", "shop/b"}: true, {"shop/b", "shop/c"}: true, {"shop/a", "shop/c"}: true,
-	}
-}
-
-// TestReference compares the two checkers on programs that are valid or a few faults away
-// from it.
-func TestReference(t *testing.T) {
-	env, calls := chain()
-	r := reference{calls: calls}
-	valid, counts := 0, map[isa.Code]int{}
-	for seed := range uint64(*programs) {
-		p := randomProgram(rand.New(rand.NewPCG(seed, 4)))
-		want := r.check(p.Steps)
-		faults := isa.Validate(p, env)
-		got := map[isa.Code]bool{}
-		for _, f := range faults {
-			got[f.Code] = true
-		}
-		for _, code := range compared(want) {
-			if want[code] != got[code] {
-				t.Fatalf("seed %d: %s: reference %v, checker %v\n%s%s", seed, code, want[code], got[code],
-					isa.FormatText(p), listFaults(faults))
-			}
-			if want[code] {
-				counts[code]++
-			}
-		}
-		if len(want) == 0 {
-			valid++
-		}
-	}
-	t.Logf("%d of %d valid, %v", valid, *programs, counts)
-	if 10*valid < 3**programs {
-		t.Errorf("only %d of %d programs are valid", valid, *programs)
-	}
-	for _, code := range []isa.Code{isa.CodeLinear, isa.CodeOrder, isa.CodeConflict, isa.CodeCycle,
-		isa.CodeUnknownStep, isa.CodeLease} {
-		if counts[code] == 0 {
-			t.Errorf("no program had code %s", code)
-		}
-	}
-}
-
-// compared lists the codes on which the two must agree. A program that is no partial
-// order has no schedule, and one whose drains are not linear has no intervals to order.
-func compared(want map[isa.Code]bool) []isa.Code {
-	codes := []isa.Code{isa.CodeUnknownStep}
-	if want[isa.CodeUnknownStep] {
-		return codes
-	}
-	if codes = append(codes, isa.CodeCycle); want[isa.CodeCycle] {
-		return codes
-	}
-	if codes = append(codes, isa.CodeLinear); want[isa.CodeLinear] {
-		return codes
-	}
-	return append(codes, isa.CodeOrder, isa.CodeConflict, isa.CodeLease)
-}
-
-// randomProgram makes a program of at most 7 steps: blocks that are valid in the world of
-// chain, in an order that is as a rule the right one, then as a rule one change or none.
-func randomProgram(rng *rand.Rand) isa.Program {
-	g := generator{rng: rng}
-	switch rng.IntN(4) {
-	case 0:
-		g.nest("shop/a", "shop/b")
-	case 1:
-		g.nest("shop/b", "shop/c")
-		g.macro("shop/d")
-	case 2:
-		g.macro("shop/c")
-		g.nest("shop/b")
-		g.macro("shop/a")
-	default:
-		g.nest("shop/d")
-		g.nest("shop/c")
-	}
-	for rng.IntN(2) == 0 {
-		g.mutate()
-	}
-	return isa.Program{ID: "p", Steps: g.steps}
-}
-
-type generator struct {
-	rng   *rand.Rand
-	steps []isa.Step
-	last  []isa.StepID
-}
-
-func (g *generator) add(id string, action isa.Action) {
-	g.steps = append(g.steps, isa.Step{ID: isa.StepID(id), After: g.last, Action: action})
-	g.last = []isa.StepID{isa.StepID(id)}
-}
-
-func (g *generator) seconds(n int) time.Duration { return time.Duration(1+g.rng.IntN(n)) * time.Second }
-
-// nest drains callers first, and restarts and restores callees first.
-func (g *generator) nest(services ...mesh.Service) {
-	for _, s := range services {
-		g.add("d-"+s.Name(), isa.Drain{Target: isa.Target{Service: s}, OnEmpty: mesh.OnEmptyHold,
-			Deadline: g.seconds(15), Lease: 90*time.Second + g.seconds(30)})
-	}
-	for _, s := range slices.Backward(services) {
-		drain := isa.StepID("d-" + s.Name())
-		if g.rng.IntN(4) > 0 {
-			g.add("r-"+s.Name(), isa.Restart{Target: isa.Target{Service: s}, Drain: drain, Deadline: g.seconds(12)})
-		}
-	}
-	for _, s := range slices.Backward(services) {
-		g.add("t-"+s.Name(), isa.RestoreTraffic{Drain: isa.StepID("d-" + s.Name()), Ramp: g.seconds(3)})
-	}
-}
-
-func (g *generator) macro(s mesh.Service) {
-	g.add("m-"+s.Name(), isa.Restart{Target: isa.Target{Service: s}, Deadline: g.seconds(15)})
-}
-
-// mutate makes one change: half of them keep most programs valid.
-func (g *generator) mutate() {
-	i := g.rng.IntN(len(g.steps))
-	step := &g.steps[i]
-	other := g.steps[g.rng.IntN(len(g.steps))].ID
-	switch g.rng.IntN(8) {
-	case 0:
-		step.After = nil
-	case 1:
-		step.After = append(slices.Clone(step.After), other)
-	case 2:
-		step.After = []isa.StepID{other}
-	case 3:
-		if len(g.steps) > 1 {
-			g.steps = slices.Delete(g.steps, i, i+1)
-		}
-	case 4:
-		j := g.rng.IntN(len(g.steps))
-		g.steps[i], g.steps[j] = g.steps[j], g.steps[i] // the order of lines means nothing
-	case 5:
-		if d := consumed(*step); d != "" {
-			step.Action = isa.Await{Drain: d, Until: isa.AwaitLease}
-		}
-	case 6:
-		if a, ok := step.Action.(isa.Drain); ok {
-			a.Lease = g.seconds(60)
-			step.Action = a
-		}
-	case 7:
-		if a, ok := step.Action.(isa.Restart); ok {
-			a.Drain = ""
-			step.Action = a
-		}
-	}
 }

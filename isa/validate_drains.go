@@ -28,6 +28,16 @@ func (r *restartUse) macro() bool {
 	return r.restart.Drain == "" && !r.restart.NoDrain && !single(r.restart.Target)
 }
 
+// apart reports whether intervals are what keeps a macro and another restart apart: the
+// other is a macro, too, or within a drain of what it restarts.
+func (c *checker) apart(macro, other *restartUse) bool {
+	if !macro.macro() || other.macro() || other.drain < 0 {
+		return macro.macro() && other.macro()
+	}
+	drain, _ := c.p.Steps[c.drains[other.drain].step].Action.(Drain)
+	return drain.Target.Service == other.restart.Target.Service
+}
+
 // collect finds the drains, their consumers and the restarts.
 func (c *checker) collect() {
 	for i := range c.p.Steps {
@@ -310,8 +320,8 @@ func (c *checker) doubleRestarts() {
 	for k := range c.uses {
 		for j := range k {
 			a, b := &c.uses[j], &c.uses[k]
-			if a.macro() || b.macro() || c.precedes(a.step, b.step) || c.precedes(b.step, a.step) {
-				continue // macros are intervals
+			if c.apart(a, b) || c.apart(b, a) || c.precedes(a.step, b.step) || c.precedes(b.step, a.step) {
+				continue
 			}
 			if c.meet(&a.restart.Target, &b.restart.Target) {
 				c.add(b.step, "target", CodeConflict,
