@@ -64,12 +64,15 @@ type Boundaries struct {
 // Run crashes the control plane at every boundary of the line: before the event of each
 // move is durable, after it, after each of its effects, and after what the world does by
 // itself; for a moment, and for longer than every lease. In each recovery it crashes it
-// again, at every boundary of the first within events; 0 = to the end.
+// again, at every boundary of the first within events, for a moment; 0 = to the end, and for
+// longer, too.
 func (d Drill) Run(within int) Boundaries {
 	x := &search{setup: &d.Setup, rules: microkernel.Invariants(), drill: true, result: NewResult()}
 	r := &drilled{search: x, cues: d.Cues, within: within, out: Boundaries{Phases: map[microkernel.Phase]int{}}}
 	x.left = Budget{Crashes: 2, Faults: 99, Acts: 99, Harms: 99}
-	r.line(x.start(), trail{})
+	first := x.start()
+	first.base = first.kernel
+	r.line(first, trail{})
 	return r.out
 }
 
@@ -102,7 +105,9 @@ func (r *drilled) line(n *node, at trail) {
 		}
 		if r.crashable(n, &at) {
 			r.crash(n, at, false, "crash")
-			r.crash(n, at, true, "crash with a long outage")
+			if r.within == 0 || n.left.Crashes == 2 {
+				r.crash(n, at, true, "crash with a long outage")
+			}
 		}
 		n = r.move(n, m, &at)
 		if r.out.Violation != "" {
@@ -182,7 +187,8 @@ func (r *drilled) crash(n *node, at trail, long bool, name string) {
 	r.recover(c, at, name, "")
 }
 
-// recover replays the journal of a node that has crashed, and goes on with its line.
+// recover replays the journal of a node that has crashed, and goes on with its line. It
+// starts from what the recovery before it replayed, from nothing in the end.
 func (r *drilled) recover(n *node, at trail, name, why string) {
 	if r.out.Violation != "" {
 		return
@@ -193,7 +199,7 @@ func (r *drilled) recover(n *node, at trail, name, why string) {
 	} else {
 		r.out.Twice++
 	}
-	again := microkernel.New(n.kernel.Policy())
+	again := n.base
 	for _, ev := range n.journal {
 		again, _ = microkernel.Step(again, ev)
 	}
@@ -201,7 +207,7 @@ func (r *drilled) recover(n *node, at trail, name, why string) {
 	if new(microkernel.Likenesses).Of(again) != r.search.likes.Of(n.kernel) {
 		why = cmp.Or(why, "I6: replay does not yield the live state")
 	}
-	n.kernel = again
+	n.kernel, n.base, n.journal = again, again, nil
 	if why != "" {
 		r.fail(why, at.path)
 		return

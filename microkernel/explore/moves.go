@@ -117,6 +117,11 @@ func (x *search) peopleMoves(n *node, add func(move)) {
 	if n.left.Acts == 0 {
 		return
 	}
+	if n.kernel.Recovering() {
+		add(move{name: "resume", change: act, event: func(c *node) microkernel.Event {
+			return microkernel.Resumed{Stamp: c.stamp(), By: operator()}
+		}})
+	}
 	for i := range n.sent {
 		rec, found := n.kernel.Record(microkernel.PlanID(x.setup.Plans[i].ID))
 		if !found || rec.Phase.Final() {

@@ -9,15 +9,18 @@ import (
 )
 
 // Hunt plants a bug and explores one world after the other until an invariant finds it,
-// each at most most states; it returns the result that did, or one without a violation.
+// each at most most states, with the trouble of left and then with faults and acts alone;
+// it returns the result that did, or one without a violation.
 func Hunt(bug string, left Budget, most int) Result {
 	microkernel.Plant(bug)
 	defer microkernel.Plant("")
 	var last Result
-	for _, setup := range Setups() {
-		last = Explore(setup, left, most)
-		if last.Violation != "" {
-			return last
+	for _, trouble := range []Budget{left, {Faults: 1, Acts: 1}} {
+		for _, setup := range Setups() {
+			last = Explore(setup, trouble, most)
+			if last.Violation != "" {
+				return last
+			}
 		}
 	}
 	return last

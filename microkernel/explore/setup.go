@@ -14,11 +14,12 @@ type Setup struct {
 	Name     string
 	What     string // in words
 	Plans    [2]isa.Program
-	Sticky   bool    // web does not survive a restart of cart
-	Replicas int     // instances of cart; the others have one
-	Load     float64 // of cart, in instances' worth
-	Slow     bool    // callers of cart wait for less than a restart takes: held
-	Quorum   bool    // db is a quorum service that cannot lose its one instance
+	Sticky   bool         // web does not survive a restart of cart
+	Replicas int          // instances of cart; the others have one
+	Load     float64      // of cart, in instances' worth
+	Slow     bool         // callers of cart wait for less than a restart takes: held
+	Down     mesh.Service // whose instance does not come up
+	Quorum   bool         // db is a quorum service that cannot lose its one instance
 }
 
 // Budget bounds how much trouble a path may have.
@@ -41,16 +42,16 @@ const (
 func Setups() []Setup {
 	return []Setup{
 		{
-			Name: "disjoint", What: "two restarts that share nothing", Replicas: 1,
-			Plans: [2]isa.Program{restart("a", cart), restart("b", db)},
+			Name: "nowhere", What: "a drain that leaves nothing beside a reroute to where nothing is", Replicas: 1, Down: web,
+			Plans: [2]isa.Program{away("a", cart, ""), away("b", db, web)},
 		},
 		{
-			Name: "overlapping", What: "two restarts of one service", Replicas: 1,
-			Plans: [2]isa.Program{restart("a", cart), restart("b", cart)},
+			Name: "too full", What: "what leaves too little for the load beside what breaks a quorum", Replicas: 2, Load: 1.2, Quorum: true,
+			Plans: [2]isa.Program{rolling("a"), restart("b", db)},
 		},
 		{
-			Name: "limits", What: "a rate limit beside a scale with a circuit breaker", Replicas: 1,
-			Plans: [2]isa.Program{limit("a", web), scale("b", db)},
+			Name: "held", What: "a restart that needs approval beside a limit", Replicas: 1, Slow: true,
+			Plans: [2]isa.Program{restart("a", cart), limit("b", db)},
 		},
 		{
 			Name: "rollback", What: "a configuration rolled back beside a limit", Replicas: 1,
@@ -61,28 +62,28 @@ func Setups() []Setup {
 			Plans: [2]isa.Program{await("a", cart), limit("b", cart)},
 		},
 		{
-			Name: "held", What: "a restart that needs approval beside a limit", Replicas: 1, Slow: true,
-			Plans: [2]isa.Program{restart("a", cart), limit("b", db)},
+			Name: "one of two", What: "one instance of two, beside a limit of the same service", Replicas: 2,
+			Plans: [2]isa.Program{oneOf("a"), limit("b", cart)},
 		},
 		{
-			Name: "nested", What: "nested drains of a sticky pair beside a limit of one of them", Replicas: 1, Sticky: true,
-			Plans: [2]isa.Program{restart("a", web, cart), limit("b", web)},
+			Name: "overlapping", What: "two restarts of one service", Replicas: 1,
+			Plans: [2]isa.Program{restart("a", cart), restart("b", cart)},
+		},
+		{
+			Name: "limits", What: "a rate limit beside a scale with a circuit breaker", Replicas: 1,
+			Plans: [2]isa.Program{limit("a", web), scale("b", db)},
 		},
 		{
 			Name: "rolling", What: "two instances one after the other beside a scale of the same service", Replicas: 2, Load: 0.3,
 			Plans: [2]isa.Program{rolling("a"), scale("b", cart)},
 		},
 		{
-			Name: "one of two", What: "one instance of two, beside a limit of the same service", Replicas: 2,
-			Plans: [2]isa.Program{oneOf("a"), limit("b", cart)},
+			Name: "nested", What: "nested drains of a sticky pair beside a limit of one of them", Replicas: 1, Sticky: true,
+			Plans: [2]isa.Program{restart("a", web, cart), limit("b", web)},
 		},
 		{
-			Name: "too full", What: "what leaves too little for the load beside what breaks a quorum", Replicas: 2, Load: 1.2, Quorum: true,
-			Plans: [2]isa.Program{rolling("a"), restart("b", db)},
-		},
-		{
-			Name: "nowhere", What: "a drain that leaves nothing beside a reroute to where nothing is", Replicas: 1,
-			Plans: [2]isa.Program{away("a", cart, ""), away("b", db, db)},
+			Name: "disjoint", What: "two restarts that share nothing", Replicas: 1,
+			Plans: [2]isa.Program{restart("a", cart), restart("b", db)},
 		},
 	}
 }

@@ -31,7 +31,8 @@ type node struct {
 	timers    []timer   // of the present process; sorted by instant
 	reboots   []reboot  // carried out
 	formers   []former
-	journal   []microkernel.Event // in a drill
+	journal   []microkernel.Event // in a drill, since base
+	base      microkernel.State   // as the last recovery replayed it, or a new one
 }
 
 type instance struct {
@@ -88,7 +89,7 @@ func newNode(s *Setup, left Budget) *node {
 	for i, name := range services() {
 		for k := range n.replicas[i] {
 			uid := mesh.UID(name.Name() + "-" + string(rune('0'+k)))
-			n.instances = append(n.instances, instance{ref: mesh.Ref{Service: name, UID: uid, Incarnation: 1}, up: true})
+			n.instances = append(n.instances, instance{ref: mesh.Ref{Service: name, UID: uid, Incarnation: 1}, up: name != s.Down, dead: name == s.Down})
 		}
 	}
 	return n
@@ -198,6 +199,7 @@ func (n *node) view(s *Setup, p isa.Program) microkernel.View {
 			}
 		case isa.Drain:
 			touched[a.Target.Service] = true
+			touched[a.To] = true
 		case isa.RateLimit:
 			touched[a.Target.Service] = true
 		case isa.CircuitBreak:
