@@ -76,6 +76,12 @@ func (w *world) regress(s *microkernel.State) {
 	for _, in := range w.overlays {
 		in.unknown = true
 	}
+	w.forget(s)
+}
+
+// forget drops what was done for steps that the journal does not know to be begun: the
+// lost part ordered it.
+func (w *world) forget(s *microkernel.State) {
 	for id := range w.done {
 		rec, _ := s.Record(id.plan)
 		if !slices.ContainsFunc(rec.Steps, func(r microkernel.StepRecord) bool { return r.Step.ID == id.step && r.Old.UID != "" }) {

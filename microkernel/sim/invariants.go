@@ -254,6 +254,9 @@ func (r *run) checkStale(e microkernel.Effect, former int) {
 	r.stale = true
 	r.perform(e)
 	r.stale = false
+	if r.regressed { // it was ordered by the part of the journal that is lost
+		r.world.forget(&r.state)
+	}
 }
 
 // checkFloors is I3 at every instant, over all plans: what every drain that a proxy
