@@ -96,6 +96,7 @@ type Watch struct {
 	Checks    []isa.Check
 	For       time.Duration
 	Shed      []mesh.Service // their requests fail on purpose while their drain is in force, sorted
+	Baselines []Baseline     // that an earlier watch of the plan froze, none yet at the first
 }
 
 // Unwatch ends the watch of a plan.

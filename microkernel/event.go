@@ -203,6 +203,31 @@ type Violated struct {
 	Invariant string // which, and how, as Check says it
 }
 
+// Measured says: how the services of a plan, and others to compare with, did before it
+// acted. The first of a plan counts: its baselines are frozen.
+type Measured struct {
+	Stamp
+	Plan      PlanID
+	Baselines []Baseline // sorted by service
+}
+
+// Baseline is what a service was like before a plan.
+type Baseline struct {
+	Service   mesh.Service
+	Objective mesh.Objective
+	Broken    bool  // it was not healthy
+	Control   bool  // the plan cannot have hurt it: it tells how the machine does
+	Before    Level // the 60 s before the plan; of a broken service, since its onset
+	Healthy   Level // of a broken service: before its onset, if that is known
+}
+
+// Level is how a service did over some time.
+type Level struct {
+	Requests uint64
+	Errors   float64 // share of Requests
+	P99      time.Duration
+}
+
 // Compacted says: State is what all events before come to. A journal may begin with it.
 type Compacted struct {
 	Stamp

@@ -14,7 +14,7 @@ const judgeGrace = 30 * time.Second
 
 // watch orders the monitor to watch everything that the plan may hurt.
 func watch(p *plan, disturbed []mesh.Service, until time.Duration) Watch {
-	w := Watch{Plan: p.ID, Checks: p.Expanded.Verify, Disturbed: disturbed, For: until}
+	w := Watch{Plan: p.ID, Checks: p.Expanded.Verify, Disturbed: disturbed, For: until, Baselines: p.baselines}
 	w.Services = slices.Concat(p.RestartSet, p.BlastRadius, p.locks)
 	slices.Sort(w.Services)
 	w.Services = slices.Compact(w.Services)
@@ -72,6 +72,14 @@ func (t *turn) verify(p *plan) {
 	p.Waiting = fmt.Sprintf("%v of watching", length)
 	t.emit(watch(p, slices.Clone(p.RestartSet), length))
 	t.set(planTimer(p.ID, timerVerify), length+judgeGrace)
+}
+
+// measured freezes the baselines of a plan.
+func (t *turn) measured(ev Measured) {
+	p := t.edit(ev.Plan)
+	if p != nil && !p.Phase.Final() && len(p.baselines) == 0 {
+		p.baselines = ev.Baselines
+	}
 }
 
 // judged takes the monitor's verdict.

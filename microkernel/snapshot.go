@@ -42,6 +42,8 @@ type PlanSnapshot struct {
 	Asked    bool
 	Look     uint64
 	Paused   string
+
+	Baselines []Baseline
 }
 
 // StepSnapshot is one step of a PlanSnapshot.
@@ -148,7 +150,7 @@ func (s Snapshot) state() State {
 func (p *plan) snapshot() PlanSnapshot {
 	out := PlanSnapshot{
 		Record: p.Record, Sequence: p.sequence, Locks: p.locks, Callers: p.callers, Holding: p.holding, Asked: p.asked, Look: p.look,
-		Paused: p.paused,
+		Paused: p.paused, Baselines: p.baselines,
 	}
 	for i := range p.steps {
 		s := &p.steps[i]
@@ -164,7 +166,7 @@ func (p *plan) snapshot() PlanSnapshot {
 func (p *PlanSnapshot) plan() *plan {
 	out := &plan{
 		Record: p.Record, sequence: p.Sequence, locks: slices.Clone(p.Locks), callers: p.Callers, holding: p.Holding, asked: p.Asked,
-		look: p.Look, paused: p.Paused,
+		look: p.Look, paused: p.Paused, baselines: p.Baselines,
 	}
 	for i := range p.Steps {
 		s := &p.Steps[i]

@@ -47,6 +47,8 @@ type plan struct {
 	asked    bool   // Recheck number look is out
 	look     uint64 // of the last Recheck
 	paused   string // why it begins nothing new
+
+	baselines []Baseline // of its services, frozen; not kept after its end
 }
 
 // step is one step of the expanded program on its way.

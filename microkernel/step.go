@@ -60,6 +60,8 @@ func (t *turn) handle(ev Event) {
 		t.fired(ev)
 	case Judged:
 		t.judged(ev)
+	case Measured:
+		t.measured(ev)
 	default:
 		t.handleKernel(ev)
 	}
@@ -120,7 +122,7 @@ func (t *turn) finish(p *plan, phase Phase) {
 	p.Ended = t.now
 	p.Waiting = ""
 	p.asked = false
-	p.Present = View{}
+	p.Present, p.baselines = View{}, nil
 	t.stopTimers(p.ID)
 	t.emit(Finish{Plan: p.ID, Phase: phase})
 	if phase == Frozen {

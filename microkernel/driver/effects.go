@@ -187,7 +187,11 @@ func (k *Kernel) recheck(e microkernel.Recheck) func(context.Context) event {
 		if !found {
 			return nil
 		}
-		view := k.views.facts(record.Written)
+		gather := k.views.facts
+		if record.Phase == microkernel.Running {
+			gather = k.views.atGate
+		}
+		view := gather(record.Written)
 		return func(at microkernel.Stamp) microkernel.Event {
 			return microkernel.Viewed{Stamp: at, Plan: e.Plan, View: view, Look: e.Look}
 		}
@@ -360,6 +364,12 @@ func (k *Kernel) watch(e microkernel.Watch) func(context.Context) event {
 		verdict := microkernel.HarmVerdict{Label: microkernel.Inconclusive, Evidence: "no monitor"}
 		if k.cfg.Monitor == nil && e.For == 0 {
 			return nil // it would speak only on harm
+		}
+		if measurer, able := k.cfg.Monitor.(Measurer); able && len(e.Baselines) == 0 {
+			baselines := measurer.Baselines(e)
+			k.send(ctx, request{event: func(at microkernel.Stamp) microkernel.Event {
+				return microkernel.Measured{Stamp: at, Plan: e.Plan, Baselines: baselines}
+			}})
 		}
 		if k.cfg.Monitor != nil {
 			var err error

@@ -78,6 +78,7 @@ func NewWatcher(s WatcherSettings) *Watcher {
 // Watch implements Monitor. The baselines of a plan are frozen by its first watch.
 func (w *Watcher) Watch(ctx context.Context, order microkernel.Watch) (microkernel.HarmVerdict, error) {
 	begin := w.settings.Now()
+	w.recall(order)
 	subjects := w.subjects(order, begin)
 	controls, levels := w.controls(order)
 	trial := harm.NewTrial(subjects, harm.Settings{

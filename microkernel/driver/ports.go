@@ -75,6 +75,13 @@ type Monitor interface {
 	Watch(ctx context.Context, order microkernel.Watch) (microkernel.HarmVerdict, error)
 }
 
+// Measurer is a Monitor whose baselines can be journalled, so that the next leader goes on
+// with the same ones instead of what the fault, or the plan, has made of the services since.
+type Measurer interface {
+	// Baselines freezes and returns the baselines of order's plan; those in order stand.
+	Baselines(order microkernel.Watch) []microkernel.Baseline
+}
+
 // Pager calls a human.
 type Pager interface {
 	Page(ctx context.Context, plan microkernel.PlanID, reason string) error
@@ -115,6 +122,12 @@ type Load struct {
 	Rate        float64 // requests a second, p95 of the last 5 minutes
 	Concurrency float64 // p99 of requests under way at once
 	Utilisation float64 // share of capacity in use, 0..1
+}
+
+// Utilisations are Loads that know how much of a service's capacity is in use, 0..1, and
+// say so cheaply: it is asked of every direct caller. 0 = unknown.
+type Utilisations interface {
+	Utilisation(service mesh.Service) float64
 }
 
 // Journal is where events are written before they count; journal.Log and

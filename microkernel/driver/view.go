@@ -26,6 +26,14 @@ func (v *views) of(program isa.Program) microkernel.View {
 	return view
 }
 
+// atGate returns the facts that a plan which runs is looked at again with: what there is and
+// who calls whom, but not how much, which is not looked at and not cheap.
+func (v *views) atGate(program isa.Program) microkernel.View {
+	light := *v
+	light.cfg.Loads, light.cfg.Symptoms = nil, nil
+	return light.facts(program)
+}
+
 // facts returns the facts for program as they are now. Everything that the program claims
 // is recomputed: its restart set, orders and blast radius come from the present graph.
 func (v *views) facts(program isa.Program) microkernel.View {
@@ -166,13 +174,14 @@ func incident(symptoms []topology.Symptom, radius []mesh.Service) []mesh.Service
 // crowded returns the direct callers of targets that are known to have less headroom than
 // policy asks for.
 func (v *views) crowded(targets []mesh.Service, s *topology.Snapshot, w *mesh.World) []mesh.Service {
-	if v.cfg.Loads == nil {
+	loads, known := v.cfg.Loads.(Utilisations)
+	if !known {
 		return nil
 	}
 	var out []mesh.Service
 	for _, target := range targets {
 		for _, caller := range append(s.Callers(target), inboundOf(target, w).callers...) {
-			if v.cfg.Loads.Load(caller).Utilisation > 1-v.cfg.Policy.Headroom {
+			if loads.Utilisation(caller) > 1-v.cfg.Policy.Headroom {
 				out = append(out, caller)
 			}
 		}

@@ -130,6 +130,8 @@ type busyAt map[mesh.Service]float64
 
 func (b busyAt) Load(s mesh.Service) Load { return Load{Utilisation: b[s]} }
 
+func (b busyAt) Utilisation(s mesh.Service) float64 { return b[s] }
+
 func TestCallersWithoutHeadroomAreTold(t *testing.T) {
 	m := newMesh()
 	for _, test := range []struct {

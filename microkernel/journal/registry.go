@@ -33,6 +33,7 @@ func eventTypes() []named {
 		{"Paused", reflect.TypeFor[microkernel.Paused]()},
 		{"Resumed", reflect.TypeFor[microkernel.Resumed]()},
 		{"Unread", reflect.TypeFor[microkernel.Unread]()},
+		{"Measured", reflect.TypeFor[microkernel.Measured]()},
 		{"Compacted", reflect.TypeFor[microkernel.Compacted]()},
 		{"Violated", reflect.TypeFor[microkernel.Violated]()},
 		{"RolledBack", reflect.TypeFor[microkernel.RolledBack]()},
