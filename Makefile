@@ -136,13 +136,14 @@ race: ## all packages under the race detector (nightly)
 	@go test -race -p=1 -timeout=40m ./...
 
 FUZZTIME ?= 60s
+FUZZ     ?= .
 
 .PHONY: fuzz
-fuzz: ## every fuzz target for FUZZTIME
-	@for p in $$(go list ./...); do \
-	  dir=$${p#github.com/sluicemesh/sluice/}; \
-	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9]+' $$dir/*_test.go 2>/dev/null | sed 's/func //'); do \
-	    echo "== $$dir $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./$$dir; done; done
+fuzz: ## every fuzz target that matches FUZZ (as isa/codec.*YAML) for FUZZTIME
+	@grep -rHoE '^func Fuzz[A-Za-z0-9]+' --include='*_test.go' --exclude-dir='.*' * | sort | { grep -E '$(FUZZ)' || \
+	  { echo "no fuzz target matches $(FUZZ)" >&2; exit 2; }; } | while IFS=: read -r file name; do \
+	  dir=$$(dirname "$$file") f=$${name#func }; echo "== $$dir $$f"; \
+	  go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s ./$$dir </dev/null; done
 
 # --- what a later change fills -------------------------------------------------
 

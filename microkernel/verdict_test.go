@@ -37,7 +37,7 @@ func proposed(b testing.TB, src string) (State, Submitted) {
 		v.Replicas = 2
 		for _, i := range []string{"0", "1"} {
 			v.Instances = append(v.Instances, mesh.Instance{
-				Ref:  mesh.Ref{Service: n, UID: mesh.UID("u-" + n.Name() + i), Incarnation: 1},
+				Ref:  mesh.Ref{Service: n, UID: mesh.UID("u-" + n.Name() + "-" + i), Incarnation: 1},
 				Name: n.Name() + "-" + i, State: mesh.Ready, Proxy: "x",
 			})
 		}
@@ -95,6 +95,38 @@ func TestAWarmJudgeAllocatesOnlyWhatItExpands(t *testing.T) {
 	var judge Judge
 	if n := testing.AllocsPerRun(100, func() { judge.Verdict(&s, &ev) }); n > 7 {
 		t.Errorf("%g allocations, want 6 restarts and 1 for their ids", n)
+	}
+}
+
+// Where expansion has nothing to write, nothing is left.
+func TestAPlanOfInstancesIsJudgedWithoutAllocating(t *testing.T) {
+	s, ev := proposed(t, tenActions)
+	steps := ev.Program.Steps[:0:0]
+	for _, step := range ev.Program.Steps {
+		a, ok := step.Action.(isa.Restart)
+		if !ok {
+			steps = append(steps, step)
+			continue
+		}
+		for _, i := range []string{"0", "1"} {
+			a.Target.UID = mesh.UID("u-" + a.Target.Service.Name() + "-" + i)
+			one := isa.Step{ID: step.ID + isa.StepID("-"+i), After: step.After, Action: a}
+			steps = append(steps, one)
+		}
+	}
+	both := func(id isa.StepID) []isa.StepID { return []isa.StepID{id + "-0", id + "-1"} }
+	for i := range steps {
+		if len(steps[i].After) == 1 && steps[i].After[0][0] == 'r' {
+			steps[i].After = both(steps[i].After[0])
+		}
+	}
+	ev.Program.Steps = steps
+	var judge Judge
+	if v := judge.Verdict(&s, &ev); v.Outcome != Admit {
+		t.Fatalf("%+v", v)
+	}
+	if n := testing.AllocsPerRun(100, func() { judge.Verdict(&s, &ev) }); n != 0 {
+		t.Errorf("%g allocations, want none", n)
 	}
 }
 

@@ -47,9 +47,13 @@ func run(ctx context.Context, args []string) int {
 	runs := flags.Int("runs", 0, "runs of each row (default: the row's own)")
 	out := flags.String("out", "bench.json", "report `FILE`")
 	list := flags.Bool("list", false, "list the rows and measure nothing")
+	page := flags.Bool("markdown", false, "print the table of -out in Markdown and measure nothing")
 	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || *runs < 0 || *runs > 1000 {
-		fmt.Fprintln(os.Stderr, "usage: bench [-run REGEXP] [-runs 1..1000] [-out FILE] [-list]")
+		fmt.Fprintln(os.Stderr, "usage: bench [-run REGEXP] [-runs 1..1000] [-out FILE] [-list | -markdown]")
 		return exitUsage
+	}
+	if *page {
+		return markdown(os.Stdout, *out)
 	}
 	wanted, err := regexp.Compile(*pattern)
 	if err != nil {

@@ -67,3 +67,37 @@ func (f *figure) result() string {
 	}
 	return "MISSED"
 }
+
+// markdown prints the report at path as a table for a page.
+func markdown(w io.Writer, path string) int {
+	data, err := os.ReadFile(path)
+	var r report
+	if err == nil {
+		err = json.Unmarshal(data, &r)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench: read the report:", err)
+		return exitUsage
+	}
+	rows := map[string]Row{}
+	for _, b := range benches() {
+		for _, row := range b.Rows {
+			rows[row.Name] = row
+		}
+	}
+	fmt.Fprintln(w, "| row | ours | reference | ratio | floor | reach | spread |\n|---|---|---|---|---|---|---|")
+	for i := range r.Rows {
+		f := &r.Rows[i]
+		f.row = rows[f.Name]
+		reference, ratio := "-", "-"
+		if f.Reference != nil {
+			reference = fmt.Sprintf("%.4g: %s", *f.Reference, *f.ReferenceName)
+		}
+		if f.Ratio != nil {
+			ratio = fmt.Sprintf("%.3g", *f.Ratio)
+		}
+		fmt.Fprintf(w, "| `%s` | %.4g %s, %s | %s | %s | %s | %s | %.0f %% |\n", f.Name, f.Ours, f.Unit, f.result(), reference,
+			ratio, f.row.demand(f.Floor), f.row.demand(f.Reach), 100*f.Spread)
+	}
+	return 0
+}
