@@ -29,6 +29,10 @@ type Graph struct {
 	requests              uint64 // calls on the edges of structure
 	started               int64  // Unix nanoseconds of the first call, 0 = none
 	quarantine            Quarantine
+	expiry                expiry
+	recoveries            map[mesh.Service]*recovery
+	activity              []*minutes // by id, nil = no call
+	active                int        // of activity, those that are not nil
 	maxServices, maxEdges int
 }
 
@@ -118,6 +122,7 @@ func (g *Graph) Register(world *mesh.World) {
 		}
 	}
 	g.forgetDeclared()
+	g.watch(world)
 }
 
 // add takes the objective and instances of s.
@@ -204,6 +209,9 @@ func (g *Graph) observe(c *Call) {
 	if at > f.last && !c.Existence || f.last == 0 {
 		f.last = at
 	}
+	if c.Source.Unsampled() {
+		g.expiry.hear(int32(g.edges.pairs[e] >> 32))
+	}
 	if c.Existence {
 		return
 	}
@@ -220,6 +228,9 @@ func (g *Graph) observe(c *Call) {
 		return
 	}
 	family := familyOf(c)
+	minute := c.At.Unix() / 60
+	g.touch(int32(g.edges.pairs[e]>>32), minute)
+	g.touch(int32(uint32(g.edges.pairs[e])), minute)
 	if f.tracks[family] == 0 {
 		f.tracks[family] = g.series.track(trackKey{family, string(c.Caller), c.Callee}) + 1
 	}

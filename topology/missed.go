@@ -5,56 +5,51 @@ import (
 	"time"
 )
 
-// Missed edges are estimated from a split in time: over the last splitShare of the
-// observed time, each edge first seen then is one call that used an edge which was not
-// in the graph, and every call of that time is a trial.
+// Missed edges are estimated from a split in time: the last splitShare of the observed
+// time is held out. Calls of the same minute come of the same requests and hang together,
+// so that a trial is a minute in which the group had calls, and a miss is a minute in
+// which one of its edges was seen for the first time. A request can only use an edge that
+// is not in the graph in a minute that has a miss.
 const (
 	splitShare    = 0.2
-	missedMethod  = "clopper-pearson, calls of the last 20 % of the time, first use of an edge = miss, not blocked"
+	missedMethod  = "clopper-pearson, minutes with calls of the last 20 % of the time, first use of an edge = miss"
 	missedNothing = "no calls observed"
 	confidence    = 0.95
 )
 
 // missed bounds the chance that the next call touching nodes uses an unseen edge.
-// Calls older than Retention are not counted, which only widens the bound.
 func (s *Snapshot) missed(nodes []int32) Missed {
 	if s.started.IsZero() || !s.at.After(s.started) {
 		return Missed{Upper95: 1, Method: missedNothing}
 	}
-	split := s.at.Add(-time.Duration(splitShare * float64(s.at.Sub(s.started))))
-	inside := newMarks(len(s.names))
+	split := s.at.Add(-time.Duration(splitShare * float64(s.at.Sub(s.started)))).Unix()
+	from := max(split/60, s.at.Unix()/60-minuteBits+1)
+	trials, misses := minutes{last: from}, minutes{last: from}
 	for _, v := range nodes {
-		inside.add(v)
-	}
-	calls, news := uint64(0), uint64(0)
-	for _, v := range nodes {
+		if id := int(s.idOf[v]); id < len(s.activity) && s.activity[id] != nil {
+			trials.merge(s.activity[id], from)
+		}
 		for i := s.out[v]; i < s.out[v+1]; i++ {
-			n, fresh := s.trials(i, split.Unix())
-			calls, news = calls+n, news+fresh
+			s.miss(&misses, i, split)
 		}
 		for _, e := range s.entering(v) {
-			if inside.has(e.caller) {
-				continue // counted as an outgoing edge above
-			}
-			n, fresh := s.trials(e.edge, split.Unix())
-			calls, news = calls+n, news+fresh
+			s.miss(&misses, e.edge, split)
 		}
 	}
-	if calls == 0 {
+	n := max(trials.count(), misses.count())
+	if n == 0 {
 		return Missed{Upper95: 1, Method: missedNothing}
 	}
-	return Missed{Upper95: UpperBound(news, calls, confidence), N: calls, Method: missedMethod}
+	return Missed{Upper95: UpperBound(misses.count(), n, confidence), N: n, Method: missedMethod}
 }
 
-// trials returns the calls on edge i since split and 1 if it was first seen then.
-func (s *Snapshot) trials(i int32, split int64) (calls, fresh uint64) {
-	if t := s.track(i, s.at.Unix()+1); t != nil {
-		calls = t.calls(split, s.at.Unix()+1)
+// miss notes the minute of the first call on edge i if that is held out.
+func (s *Snapshot) miss(into *minutes, i int32, split int64) {
+	if f := s.figure(i); f != nil && f.first != 0 {
+		if first := timeOf(f.first).Unix(); first >= split && !into.has(first/60) {
+			into.set(first / 60)
+		}
 	}
-	if f := s.figure(i); s.marks[i]&markObserved != 0 && f != nil && timeOf(f.first).Unix() >= split {
-		return max(calls, 1), 1
-	}
-	return calls, 0
 }
 
 // UpperBound is the one-sided upper confidence bound of Clopper and Pearson for a

@@ -17,6 +17,8 @@ type Snapshot struct {
 	at       time.Time
 	started  time.Time
 	figures  []*figureChunk // by number of edge in the Graph
+	activity []*minutes     // by id in the Graph, as idOf has it of nodes
+	idOf     []int32
 	series   *Series
 	registry *registry
 	requests uint64
@@ -37,11 +39,14 @@ type Edge struct {
 // the shape is shared; figures are shared until they are next written.
 func (g *Graph) Snapshot(now time.Time) *Snapshot {
 	g.series.Advance(now)
+	g.expire(now)
+	g.learn(now)
 	if g.dirty {
 		g.structure, g.dirty = buildStructure(g), false
 	}
 	snap := &Snapshot{
 		structure: g.structure, at: now, started: timeOf(g.started), requests: g.requests,
+		activity: append([]*minutes(nil), g.activity...), idOf: g.nodes.idOf,
 		figures: g.edges.share(), series: g.series.Freeze(), registry: g.registry,
 	}
 	return snap

@@ -53,6 +53,7 @@ type nodes struct {
 	names    []mesh.Service
 	ids      map[mesh.Service]int32
 	renumber []int32           // id in the Graph -> number here, -1 if not registered
+	idOf     []int32           // the reverse
 	digest   [sha256.Size]byte // of names
 }
 
@@ -70,6 +71,7 @@ func numberNodes(g *Graph) *nodes {
 	for id, name := range n.names {
 		n.ids[name] = int32(id)
 		n.renumber[g.ids[name]] = int32(id)
+		n.idOf = append(n.idOf, g.ids[name])
 		sum.Write(append([]byte(name), '\n'))
 	}
 	sum.Sum(n.digest[:0])

@@ -119,17 +119,6 @@ func (t *track) within(from, to int64) iter.Seq[[]tick] {
 	}
 }
 
-// calls counts the calls of [from, to).
-func (t *track) calls(from, to int64) uint64 {
-	calls := uint64(0)
-	for ticks := range t.within(from, to) {
-		for i := range ticks {
-			calls += uint64(ticks[i].requests)
-		}
-	}
-	return calls
-}
-
 // Took reports whether any call at service was seen at or after since.
 func (s *Series) Took(service mesh.Service, since time.Time) bool {
 	if id, known := s.index[trackKey{byServer, "", service}]; known && s.tracks[id].last >= since.Unix() {
