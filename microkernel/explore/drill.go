@@ -33,6 +33,7 @@ func Drills() []Drill {
 		{Setup: seven, Cues: []Cue{{"answer to Reboot", "harm"}}},
 		{Setup: setup("nested")},
 		{Setup: setup("nested"), Cues: []Cue{{"cart-0 is up", "restart failed"}}},
+		{Setup: setup("both")},
 		{Setup: setup("rolling")},
 		{Setup: setup("rolling"), Cues: []Cue{{"cart-0 is up", "abort"}}},
 		{Setup: setup("overlapping"), Cues: []Cue{{"proof", "restart failed"}}},

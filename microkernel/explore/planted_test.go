@@ -2,7 +2,11 @@
 
 package explore
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/sluicemesh/sluice/microkernel"
+)
 
 // TestPlantedBugsAreFound looks for one bug of each invariant, go test -tags planted.
 func TestPlantedBugsAreFound(t *testing.T) {
@@ -19,6 +23,26 @@ func TestPlantedBugsAreFound(t *testing.T) {
 	} {
 		if r := Hunt(c.bug, Budget{Crashes: 1, Acts: 1}, 5000); len(r.Violation) < 2 || r.Violation[:2] != c.by {
 			t.Errorf("%s: found %q, want %s", c.bug, r.Violation, c.by)
+		}
+	}
+}
+
+// TestADrillTellsADoubledEffectFromALostOne plants one of each.
+func TestADrillTellsADoubledEffectFromALostOne(t *testing.T) {
+	defer microkernel.Plant("")
+	for _, c := range []struct {
+		bug           string
+		lost, doubled int
+	}{{"restarts-again", 0, 1}, {"withdraw-unwatched", 1, 0}, {"generation-outside-state", 0, 1}} {
+		microkernel.Plant(c.bug)
+		var lost, doubled int
+		for _, d := range Drills() {
+			if r := d.Run(1); lost+doubled == 0 {
+				lost, doubled = r.Lost, r.Doubled
+			}
+		}
+		if lost != c.lost || doubled != c.doubled {
+			t.Errorf("%s: %d lost, %d doubled; want %d, %d", c.bug, lost, doubled, c.lost, c.doubled)
 		}
 	}
 }

@@ -66,6 +66,10 @@ func Setups() []Setup {
 			Plans: [2]isa.Program{oneOf("a"), limit("b", cart)},
 		},
 		{
+			Name: "both", What: "both instances within one drain, beside a limit of the same service", Replicas: 2,
+			Plans: [2]isa.Program{restart("a", cart), limit("b", cart)},
+		},
+		{
 			Name: "overlapping", What: "two restarts of one service", Replicas: 1,
 			Plans: [2]isa.Program{restart("a", cart), restart("b", cart)},
 		},
