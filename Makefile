@@ -143,7 +143,7 @@ fuzz: ## every fuzz target that matches FUZZ (as isa/codec.*YAML) for FUZZTIME
 	@grep -rHoE '^func Fuzz[A-Za-z0-9]+' --include='*_test.go' --exclude-dir='.*' * | sort | { grep -E '$(FUZZ)' || \
 	  { echo "no fuzz target matches $(FUZZ)" >&2; exit 2; }; } | while IFS=: read -r file name; do \
 	  dir=$$(dirname "$$file") f=$${name#func }; echo "== $$dir $$f"; \
-	  go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s ./$$dir </dev/null; done
+	  go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./$$dir </dev/null; done
 
 # --- what a later change fills -------------------------------------------------
 

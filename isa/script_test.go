@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -36,28 +37,36 @@ func TestMain(m *testing.M) {
 //	check [env=none]         the faults of the program against the world
 //	expand                   the expanded program in text, or its faults
 func TestScripts(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
-		var env *isa.Env
-		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			switch d.Cmd {
-			case "env":
-				env = parseEnv(t, d.Input)
-				return "ok\n"
-			case "parse":
-				return scriptParse(t, d.Input, isa.FormatJSON)
-			case "format":
-				return scriptParse(t, d.Input, isa.FormatText)
-			case "check":
-				if d.HasArg("env") {
-					return scriptCheck(d.Input, nil)
-				}
-				return scriptCheck(d.Input, env)
-			case "expand":
-				return scriptExpand(d.Input, env)
+	scripts, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(scripts) == 0 {
+		t.Fatal("no scripts", err)
+	}
+	for _, path := range scripts {
+		t.Run(filepath.Base(path), func(t *testing.T) { runScript(t, path) })
+	}
+}
+
+func runScript(t *testing.T, path string) {
+	var env *isa.Env
+	datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+		switch d.Cmd {
+		case "env":
+			env = parseEnv(t, d.Input)
+			return "ok\n"
+		case "parse":
+			return scriptParse(t, d.Input, isa.FormatJSON)
+		case "format":
+			return scriptParse(t, d.Input, isa.FormatText)
+		case "check":
+			if d.HasArg("env") {
+				return scriptCheck(d.Input, nil)
 			}
-			t.Fatalf("%s: unknown command %q", d.Pos, d.Cmd)
-			return ""
-		})
+			return scriptCheck(d.Input, env)
+		case "expand":
+			return scriptExpand(d.Input, env)
+		}
+		t.Fatalf("%s: unknown command %q", d.Pos, d.Cmd)
+		return ""
 	})
 }
 
