@@ -11,26 +11,30 @@ import (
 const maxWaits = 1 << 16
 
 // waits are the halves of calls of which the other was not seen: a CLIENT span that does
-// not say whom it called, by its id; a SERVER span, by the id of its parent. Keys stand
-// apart so that they stay in the cache.
+// not say whom it called, by its id; a SERVER span, by the id of its parent. What only a
+// CLIENT span needs stands apart, so that the rest stays in the cache.
 type waits struct {
-	keys   []uint64 // 0 = free
 	halves []half
+	calls  []clientHalf
 }
 
 type half struct {
-	who       *name
-	at        int64 // Unix nanoseconds; of a client, as are the next
+	key    uint64 // 0 = free
+	who    uint32 // number of the sender's name
+	server bool
+}
+
+type clientHalf struct {
+	at        int64 // Unix nanoseconds
 	latency   time.Duration
-	server    bool
 	failed    bool
 	existence bool
 }
 
 // place returns the place of a span's id in its trace, and the key that it has there.
 func (w *waits) place(trace, id uint64) (place int, key uint64) {
-	if w.keys == nil {
-		w.keys, w.halves = make([]uint64, maxWaits), make([]half, maxWaits)
+	if w.halves == nil {
+		w.halves, w.calls = make([]half, maxWaits), make([]clientHalf, maxWaits)
 	}
 	const golden, odd = 0x9e3779b97f4a7c15, 0xff51afd7ed558ccd
 	key = (id ^ trace*golden) * odd
@@ -42,18 +46,19 @@ func (w *waits) place(trace, id uint64) (place int, key uint64) {
 func (s *scanner) joinServer(sender *name, sp *span) {
 	place, key := s.waits.place(sp.traceID, sp.parent)
 	other := &s.waits.halves[place]
-	if s.waits.keys[place] != key || other.server {
-		s.waits.keys[place] = key
-		other.who, other.server = sender, true
+	if other.key != key || other.server {
+		*other = half{key: key, who: sender.number, server: true}
 		return
 	}
-	s.waits.keys[place] = 0
-	if !s.stillKnown(other.who) {
+	other.key = 0
+	caller := s.list[other.who]
+	if !s.stillKnown(caller) {
 		return
 	}
+	saw := &s.waits.calls[place]
 	call := s.add()
-	call.Caller, call.Callee = other.who.service, sender.service
-	call.Failed, call.Existence, call.At, call.Latency = other.failed, other.existence, time.Unix(0, other.at), other.latency
+	call.Caller, call.Callee = caller.service, sender.service
+	call.Failed, call.Existence, call.At, call.Latency = saw.failed, saw.existence, time.Unix(0, saw.at), saw.latency
 	s.counts.Joined++
 	s.counted(call)
 }
@@ -63,18 +68,19 @@ func (s *scanner) joinServer(sender *name, sp *span) {
 func (s *scanner) joinClient(sender *name, sp *span, call *topology.Call) bool {
 	place, key := s.waits.place(sp.traceID, sp.id)
 	other := &s.waits.halves[place]
-	if s.waits.keys[place] != key || !other.server {
-		s.waits.keys[place] = key
-		*other = half{
-			who: sender, failed: call.Failed, existence: call.Existence, at: call.At.UnixNano(), latency: call.Latency,
+	if other.key != key || !other.server {
+		*other = half{key: key, who: sender.number}
+		s.waits.calls[place] = clientHalf{
+			failed: call.Failed, existence: call.Existence, at: call.At.UnixNano(), latency: call.Latency,
 		}
 		return false
 	}
-	s.waits.keys[place] = 0
-	if !s.stillKnown(other.who) {
+	other.key = 0
+	callee := s.list[other.who]
+	if !s.stillKnown(callee) {
 		return false
 	}
-	call.Callee = other.who.service
+	call.Callee = callee.service
 	s.counts.Joined++
 	return true
 }

@@ -81,7 +81,7 @@ func New(config Config) (*Server, error) {
 		Name: "sluice_otlp_spans_total",
 		Help: "Spans by what became of them; malformed and shed count batches, joined is a part of call and existence.",
 	}, []string{"result"})}
-	s.scan = scanner{config: &s.config, names: map[string]*name{}}
+	s.scan = scanner{config: &s.config, names: map[string]*name{}, list: make([]*name, 1)}
 	for i, result := range results() {
 		s.counters[i] = s.spans.WithLabelValues(result)
 	}

@@ -35,6 +35,7 @@ type span struct {
 type scanner struct {
 	config *Config
 	names  map[string]*name // valid names seen; bounded by MaxNames
+	list   []*name          // of names, by number; the first is nobody
 	calls  []topology.Call
 	waits  waits
 	now    time.Time

@@ -16,6 +16,7 @@ type name struct {
 	service mesh.Service
 	known   bool
 	batch   uint64 // of the last question
+	number  uint32 // in the scanner's list, 0 = it is not there
 }
 
 // service returns the name if it is valid and registered; else the counter of the
@@ -31,6 +32,8 @@ func (s *scanner) service(text []byte) (*name, *int64) {
 		s.ask(found)
 		if found.known && len(s.names) < MaxNames {
 			s.names[string(parsed)] = found
+			s.list = append(s.list, found)
+			found.number = uint32(len(s.list) - 1)
 		}
 	} else if found.batch != s.batch {
 		s.ask(found)
@@ -73,7 +76,7 @@ func (s *scanner) takeServer(sender *name, sp *span) {
 	} else {
 		s.counts.Served++
 	}
-	if sp.parent != 0 {
+	if sp.parent != 0 && sender.number != 0 {
 		s.joinServer(sender, sp)
 	}
 }
@@ -85,7 +88,7 @@ func (s *scanner) takeClient(sender *name, sp *span) {
 	case counter != nil:
 		*counter++
 		return
-	case callee == nil && sp.id == 0:
+	case callee == nil && (sp.id == 0 || sender.number == 0):
 		s.counts.Ignored++
 		return
 	}
