@@ -116,7 +116,7 @@ func TestRealRecordings(t *testing.T) {
 		folder = filepath.Join("..", "..", "..", "shared", "data")
 	}
 	if _, err := os.Stat(filepath.Join(folder, "cases_nezha.json")); err != nil || testing.Short() {
-		t.Skip("optional data: no cases_nezha.json; name its folder with SLUICE_DATA")
+		t.Skip("optional data absent: no cases_nezha.json; name its folder with SLUICE_DATA")
 	}
 	faults, normal, err := readCases(folder)
 	if err != nil {

@@ -144,7 +144,7 @@ func TestRealRecordings(t *testing.T) {
 		t.Run(c.file, func(t *testing.T) {
 			path := filepath.Join(folder, c.file)
 			if _, err := os.Stat(path); err != nil {
-				t.Skipf("optional data: no %s; name the folder with SLUICE_DATA", c.file)
+				t.Skipf("optional data absent: no %s; name the folder with SLUICE_DATA", c.file)
 			}
 			counts, err := ReadFile(c.format, path, Settings{Sink: func(topology.Call) {}})
 			if err != nil || counts.Records == 0 {
