@@ -26,6 +26,7 @@ func (n *node) key() key {
 	for i := range n.orders {
 		w.text(string(n.orders[i].kind), string(n.orders[i].plan), string(n.orders[i].step))
 		w.numbers(int64(n.orders[i].number))
+		w.bits(n.orders[i].done)
 	}
 	for i := range n.timers {
 		t := &n.timers[i]

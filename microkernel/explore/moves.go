@@ -178,12 +178,10 @@ func (x *search) answerMoves(n *node, o *order, add func(move)) {
 		case orderProve:
 			event, change = nil, nil
 			x.proofMove(n, done, add)
-		case orderScale:
-			change = func(c *node) { c.scale(done) }
-		case orderRevise:
+		case orderScale, orderRevise:
 			change = func(c *node) {
 				c.drop(done)
-				c.revised = done.effect.(microkernel.SetRevision).Revision == goodRevision
+				c.carryOut(done)
 			}
 		}
 		if event != nil {
@@ -191,7 +189,7 @@ func (x *search) answerMoves(n *node, o *order, add func(move)) {
 		}
 		if event != nil && n.left.Faults > 0 {
 			answer("lost answer to "+kindName(done.kind), move{change: faulty(change)})
-			answer("doubled answer to "+kindName(done.kind), move{change: faulty(nil), event: event})
+			answer("doubled answer to "+kindName(done.kind), move{change: faulty(func(c *node) { c.carryOut(done) }), event: event})
 		}
 	}
 	n.wrongMoves(done, answer, finished)
@@ -200,9 +198,7 @@ func (x *search) answerMoves(n *node, o *order, add func(move)) {
 func faulty(change func(*node)) func(*node) {
 	return func(c *node) {
 		c.left.Faults--
-		if change != nil {
-			change(c)
-		}
+		change(c)
 	}
 }
 
@@ -270,10 +266,21 @@ func (n *node) judged(o order, label microkernel.HarmLabel) microkernel.Event {
 	return microkernel.Judged{Stamp: n.stamp(), Plan: o.plan, Verdict: v}
 }
 
-func (n *node) scale(o order) {
-	n.drop(o)
-	e := o.effect.(microkernel.SetReplicas)
-	n.replicas[place(e.Service)] = e.Replicas
+// carryOut does what an order asks for at the moment of its answer, once; if the order is
+// kept, its answer comes another time.
+func (n *node) carryOut(o order) {
+	if o.done {
+		return
+	}
+	switch e := o.effect.(type) {
+	case microkernel.SetReplicas:
+		n.replicas[place(e.Service)] = e.Replicas
+	case microkernel.SetRevision:
+		n.revised = e.Revision == goodRevision
+	}
+	if i, kept := slices.BinarySearchFunc(n.orders, o, compareOrders); kept {
+		n.orders[i].done = true
+	}
 }
 
 // answer returns the right answer to an order, and whether it may come now.

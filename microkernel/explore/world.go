@@ -61,6 +61,7 @@ type order struct {
 	plan   microkernel.PlanID
 	step   isa.StepID
 	number uint64 // generation, replicas, or the last picture that was told
+	done   bool   // carried out; only an answer is still to come
 }
 
 type timer struct {
