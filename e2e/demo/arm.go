@@ -101,7 +101,7 @@ func (d *demo) play(ctx context.Context, name string) (*arm, error) {
 		return nil, err
 	}
 	err = d.measure(ctx, a, faults)
-	a.kept = err == nil && d.keep && name == armSluice
+	a.kept = err == nil && ctx.Err() == nil && d.keep && name == armSluice
 	if !a.kept {
 		err = errors.Join(err, a.rig.Down())
 	}
