@@ -97,7 +97,8 @@ func (h Home) Withdraw(stateDir string) error {
 	for _, path := range paths {
 		var e Endpoint
 		if loadJSON(path, &e) == nil && e.State == stateDir {
-			if err := os.Remove(path); err != nil {
+			// The supervisor and `local down` may both withdraw it.
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("endpoint: %w", err)
 			}
 			continue
