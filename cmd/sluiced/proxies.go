@@ -62,7 +62,9 @@ func (p proxies) Config(node string) []*sluicev1.ProxyResource {
 }
 
 // Overlaid implements server.ProxyConfigs.
-func (p proxies) Overlaid(node string) []*sluicev1.ProxyChange { return changeRows(p.server.Overlaid(node)) }
+func (p proxies) Overlaid(node string) []*sluicev1.ProxyChange {
+	return changeRows(p.server.Overlaid(node))
+}
 
 // Preview implements server.ProxyConfigs.
 func (p proxies) Preview(program *isa.Program, most int) ([]*sluicev1.ProxyChange, int, error) {
