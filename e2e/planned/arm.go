@@ -21,6 +21,8 @@ const (
 
 const (
 	warmUp    = 10 * time.Second
+	warmBound = 30 * time.Second  // at most, if the mesh does not answer well before
+	carries   = time.Second       // p99 of a mesh that carries its load
 	coolDown  = 3 * time.Second   // load after the last restart
 	again     = 160 * time.Second // least time between two restarts of a service: 4 in 10 minutes are allowed
 	maxErrors = 3                 // restarts that come to nothing until a run is given up
@@ -76,7 +78,7 @@ func (p *planned) measure(ctx context.Context, a *arm, r *rig.Rig, repeat []rest
 	if err != nil {
 		return err
 	}
-	err = wait(ctx, generator, warmUp)
+	err = p.warm(ctx, a, generator)
 	if err == nil && a.name == armSluice {
 		err = p.bySluice(ctx, a, r, generator)
 	} else if err == nil {
@@ -93,6 +95,32 @@ func (p *planned) measure(ctx context.Context, a *arm, r *rig.Rig, repeat []rest
 		}
 	}
 	return err
+}
+
+// warm waits until the mesh answers as before a restart it should. Where it cannot carry
+// the load, a restart says nothing: the first arm ends there with the remedy.
+func (p *planned) warm(ctx context.Context, a *arm, g *load.Generator) error {
+	if err := wait(ctx, g, warmUp); err != nil {
+		return err
+	}
+	good := load.Objective{P99: carries, Errors: 0.01}
+	for {
+		now, log := g.Now()-time.Second, g.Snapshot()
+		if good.Met(load.Between(log.Records, now-warmUp/2, now)) {
+			return nil
+		}
+		if g.Now() >= warmBound {
+			break
+		}
+		if err := wait(ctx, g, g.Now()+time.Second); err != nil {
+			return err
+		}
+	}
+	p.say("run %d, arm %s: the mesh answers slower than %s, or fails, before any restart", a.run, a.name, carries)
+	if a.name == armSluice {
+		return fmt.Errorf("this mesh cannot carry %g requests a second here: stop other work, or try RPS=%.0f", p.rps, p.rps/2)
+	}
+	return nil
 }
 
 // counts classifies records: no fault was injected, so that every failure is the
