@@ -1,7 +1,6 @@
 package topology
 
 import (
-	"iter"
 	"time"
 
 	"github.com/sluicemesh/sluice/mesh"
@@ -89,32 +88,35 @@ func (s *Series) add(into *Tick, key trackKey, from, to int64) {
 	}
 }
 
-// sum adds the ticks of [from, to).
+// sum adds what happened in [from, to), as far as the ring has it.
 func (t *track) sum(into *Tick, from, to int64) {
-	for ticks := range t.within(from, to) {
-		for i := range ticks {
-			at := &ticks[i]
-			into.Requests += uint64(at.requests)
-			into.Errors += uint64(at.errors)
-			for _, c := range at.cells {
-				into.Hist.add(c.bucket, uint64(c.count))
-			}
+	to = min(to, t.last+1)
+	for second := max(from, to-int64(Retention/time.Second)); second < to; {
+		start := second - mod(second, chunkSeconds)
+		end := min(to, start+chunkSeconds)
+		if have := t.chunks[mod(start/chunkSeconds, chunkCount)]; have != nil && have.start == start {
+			have.sum(into, second, end)
 		}
+		second = end
 	}
 }
 
-// within yields the ticks of [from, to) that the ring has, some at a time.
-func (t *track) within(from, to int64) iter.Seq[[]tick] {
-	return func(yield func([]tick) bool) {
-		to = min(to, t.last+1)
-		for second := max(from, to-int64(Retention/time.Second)); second < to; {
-			start := second - mod(second, chunkSeconds)
-			end := min(to, start+chunkSeconds)
-			have := t.chunks[mod(start/chunkSeconds, chunkCount)]
-			if have != nil && have.start == start && !yield(have.ticks[second-start:end-start]) {
-				return
-			}
-			second = end
+// sum adds the seconds [from, to) of c, which are all within it.
+func (c *chunk) sum(into *Tick, from, to int64) {
+	rest := c.cells
+	if from > c.start {
+		rest = rest[c.find(c.keyOf(from, 0)):]
+	}
+	end := int(to-c.start) << keyShift
+	for _, cell := range rest {
+		if int(cell.key) >= end {
+			return
+		}
+		if bucket := uint16(cell.key & failureBucket); bucket == failureBucket {
+			into.Errors += uint64(cell.count)
+		} else {
+			into.Requests += uint64(cell.count)
+			into.Hist.add(bucket, uint64(cell.count))
 		}
 	}
 }
