@@ -217,7 +217,7 @@ func (s *Snapshot) bestTrack(i int32, to int64) (*track, family) {
 // connections that stand for many.
 func (s *Snapshot) sampled(i int32, to int64) bool {
 	_, kind := s.bestTrack(i, to)
-	return kind != byLog
+	return kind != byLog && kind != byMetric
 }
 
 // sumEdge sets sum, whose histogram is used again, to edge i over the Unix seconds
