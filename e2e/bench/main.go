@@ -42,6 +42,9 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) int {
+	if len(args) == 1 && args[0] == fleetCommand {
+		return runFleet(ctx)
+	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	pattern := flags.String("run", "", "measure the rows whose name matches this `REGEXP` (default: all)")
 	runs := flags.Int("runs", 0, "runs of each row (default: the row's own)")

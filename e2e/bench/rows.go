@@ -12,5 +12,8 @@ func benches() []Bench {
 		makespan(),
 		journalCommit(),
 		simulation(),
+		pushSmall(),
+		pushLarge(1000, 20, 5, 2),
+		pushLarge(5000, 6, 3, 1),
 	}
 }
