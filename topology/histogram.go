@@ -54,6 +54,15 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 	}
 	q = min(max(q, 0), 1)
 	rank := min(uint64(q*float64(h.total)), h.total-1)
+	if above := h.total - rank; above < rank { // the bucket is nearer to the top
+		for i := h.high; i > h.low; i-- {
+			n := uint64(h.counts[i-1])
+			if n >= above {
+				return middle(i - 1)
+			}
+			above -= n
+		}
+	}
 	seen := uint64(0)
 	for i := h.low; i < h.high; i++ {
 		if seen += uint64(h.counts[i]); seen > rank {

@@ -108,8 +108,9 @@ func (sh *shift) judge(objective mesh.Objective, before, after int64) {
 		above := sh.after.Hist.Above(limit)
 		sh.slow = above >= minBad && float64(above) >= slowShare*float64(sh.after.Requests)
 	}
-	if gain := sh.after.Hist.Mean() - sh.before.Hist.Mean(); sh.slow && gain > 0 {
-		sh.latency = gain.Seconds() * float64(sh.after.Requests)
+	if sh.slow {
+		gain := sh.after.Hist.Mean() - sh.before.Hist.Mean()
+		sh.latency = max(0, gain.Seconds()*float64(sh.after.Requests))
 	}
 	expected := float64(sh.before.Requests) * float64(after) / float64(max(before, 1))
 	sh.lost = sh.before.Requests >= minLostCalls && sh.after.Requests == 0 && expected >= minLostMissing

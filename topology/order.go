@@ -39,15 +39,26 @@ func (s *structure) restartSet(nodes []int32) []int32 {
 // names break ties, so that the order depends on nothing but the paths inside the
 // graph. Its reverse is the order of restarts and restores.
 func (s *structure) drainOrder(set []int32) []int32 {
+	if len(set) < 2 {
+		return slices.Clone(set)
+	}
 	pending := make([]int, len(set)) // callers of each that are not yet in order
 	below := make([][]int, len(set))
+	lowest := s.component[set[0]]
+	for _, v := range set {
+		lowest = min(lowest, s.component[v])
+	}
+	reached, queue := newMarks(len(s.names)), make([]int32, 0, len(set))
 	for i, v := range set {
-		reached := s.reach(v)
+		queue = s.reachTo(v, lowest, reached, queue[:0])
 		for j, w := range set {
 			if s.component[v] != s.component[w] && reached.has(w) {
 				below[i] = append(below[i], j)
 				pending[j]++
 			}
+		}
+		for _, w := range queue {
+			reached.remove(w)
 		}
 	}
 	order := make([]int32, 0, len(set))
@@ -101,20 +112,34 @@ func (s *structure) reach(v int32) marks {
 	return marked
 }
 
-// outsideCallers counts the distinct direct callers of set that are not in it.
-func (s *structure) outsideCallers(set []int32) int {
-	inside, callers, n := newMarks(len(s.names)), newMarks(len(s.names)), 0
-	for _, v := range set {
-		inside.add(v)
-	}
-	for _, v := range set {
-		for _, e := range s.entering(v) {
-			if !inside.has(e.caller) && callers.add(e.caller) {
-				n++
+// reachTo marks what v reaches by calls, v included, and returns it in queue; nodes of
+// components below lowest are left out, for they reach none that is not below it too.
+func (s *structure) reachTo(v, lowest int32, marked marks, queue []int32) []int32 {
+	marked.add(v)
+	queue = append(queue, v)
+	for at := 0; at < len(queue); at++ {
+		for _, e := range s.leaving(queue[at]) {
+			if s.component[e.callee] >= lowest && marked.add(e.callee) {
+				queue = append(queue, e.callee)
 			}
 		}
 	}
-	return n
+	return queue
+}
+
+// outsideCallers counts the distinct direct callers of set, which is sorted, that are not
+// in it.
+func (s *structure) outsideCallers(set []int32) int {
+	var callers []int32
+	for _, v := range set {
+		for _, e := range s.entering(v) {
+			if _, inside := slices.BinarySearch(set, e.caller); !inside {
+				callers = append(callers, e.caller)
+			}
+		}
+	}
+	slices.Sort(callers)
+	return len(slices.Compact(callers))
 }
 
 // groupOf fills in everything about a group that follows from its restart set. watch
@@ -142,32 +167,39 @@ func (s *Snapshot) groupOf(symptom mesh.Service, why map[int32][]int32, watch, r
 // membersOf lists restart and watch, sorted, each with its reasons: the edges that
 // brought it in, or else the sticky and inner edges that tie it to the restart set.
 func (s *Snapshot) membersOf(why map[int32][]int32, watch, restart []int32) []Member {
-	inside := newMarks(len(s.names))
-	for _, v := range restart {
-		inside.add(v)
-	}
 	all := append(slices.Clone(watch), restart...)
 	slices.Sort(all)
-	scratch := Tick{Hist: &Histogram{}}
+	scratch := Tick{}
 	members := make([]Member, 0, len(all))
 	for _, v := range slices.Compact(all) {
 		member := Member{Service: s.names[v], Level: LevelWatch}
-		if inside.has(v) {
-			member.Level = LevelRestart
-		}
 		reasons := slices.Clone(why[v])
-		for i := s.out[v]; i < s.out[v+1]; i++ {
-			callee := s.edges[i].callee
-			coupled := s.sticky(i) || s.component[v] == s.component[callee]
-			if coupled && v != callee && inside.has(callee) && inside.has(v) {
-				reasons = append(reasons, i)
-			}
+		if _, inside := slices.BinarySearch(restart, v); inside {
+			member.Level = LevelRestart
+			reasons = s.couplings(v, restart, reasons)
 		}
 		slices.Sort(reasons)
 		for _, i := range slices.Compact(reasons) {
+			if scratch.Hist == nil {
+				scratch.Hist = &Histogram{}
+			}
 			member.Why = append(member.Why, s.edge(i, &scratch))
 		}
 		members = append(members, member)
 	}
 	return members
+}
+
+// couplings appends the sticky and inner edges from v to others of restart, sorted.
+func (s *structure) couplings(v int32, restart, to []int32) []int32 {
+	for i := s.out[v]; i < s.out[v+1]; i++ {
+		callee := s.edges[i].callee
+		if v == callee || !s.sticky(i) && s.component[v] != s.component[callee] {
+			continue
+		}
+		if _, inside := slices.BinarySearch(restart, callee); inside {
+			to = append(to, i)
+		}
+	}
+	return to
 }

@@ -69,21 +69,31 @@ type track struct {
 	chunks     [chunkCount]*chunk
 }
 
+// chunk is what happened in chunkSeconds, in one piece of memory: a quiet edge costs
+// little of it, and a window is summed without looking for each second.
 type chunk struct {
-	start      int64 // Unix second of ticks[0]
-	generation uint64
-	ticks      [chunkSeconds]tick
+	start      int64  // Unix second of its first
+	generation uint64 // of the Series in which cells were last copied
+	cells      []cell // sorted by key
 }
 
-type tick struct {
-	requests, errors uint32
-	generation       uint64 // in which cells were last copied
-	cells            []cell // sorted by bucket
-}
-
+// cell counts the calls of one second and bucket, or its failures.
 type cell struct {
-	bucket uint16
-	count  uint32
+	key   cellKey
+	count uint32
+}
+
+// cellKey is a second of the chunk and a bucket of a Histogram, or failureBucket.
+type cellKey uint16
+
+const (
+	keyShift      = 10              // of the second in a cellKey
+	failureBucket = 1<<keyShift - 1 // in place of a bucket: failures, which the buckets count too
+)
+
+// keyOf returns the key of bucket in a second of the chunk.
+func (c *chunk) keyOf(second int64, bucket uint16) cellKey {
+	return cellKey(second-c.start)<<keyShift | cellKey(bucket)
 }
 
 // Tick sums what happened in one second, or in a window of several.
@@ -201,11 +211,10 @@ func (s *Series) write(id int32, c *Call) {
 	}
 	t.last = max(t.last, second)
 	n := c.weight()
-	at.requests = saturate(at.requests, n)
+	at.add(at.keyOf(second, bucketOf(c.Latency)), n)
 	if c.Failed {
-		at.errors = saturate(at.errors, n)
+		at.add(at.keyOf(second, failureBucket), n)
 	}
-	at.addCell(bucketOf(c.Latency), n)
 }
 
 // insert gives key a track.
@@ -223,9 +232,9 @@ func (s *Series) insert(key trackKey) int32 {
 	return id
 }
 
-// writable returns the tick of second, private to generation, nil if that second has
+// writable returns the chunk of second, private to generation, nil if that second has
 // already left the ring.
-func (t *track) writable(second int64, generation uint64) *tick {
+func (t *track) writable(second int64, generation uint64) *chunk {
 	start := second - mod(second, chunkSeconds)
 	slot := mod(start/chunkSeconds, chunkCount)
 	have := t.chunks[slot]
@@ -236,32 +245,34 @@ func (t *track) writable(second int64, generation uint64) *tick {
 	case have.start > start:
 		return nil
 	case have.generation != generation:
-		private := *have
-		private.generation = generation
-		have = &private
+		have = &chunk{start: start, generation: generation, cells: slices.Clone(have.cells)}
 		t.chunks[slot] = have
 	}
-	at := &have.ticks[second-start]
-	if at.generation != generation {
-		at.cells, at.generation = slices.Clone(at.cells), generation
-	}
-	return at
+	return have
 }
 
-// addCell counts n in bucket.
-func (t *tick) addCell(bucket uint16, n uint64) {
-	low, high := 0, len(t.cells)
-	for low < high {
-		if middle := int(uint(low+high) / 2); t.cells[middle].bucket < bucket {
-			low = middle + 1
+// find returns where key is in the cells, or would be.
+func (c *chunk) find(key cellKey) int {
+	low, n := 0, len(c.cells)
+	for n > 0 {
+		half := int(uint(n) / 2)
+		if c.cells[low+half].key < key {
+			low += half + 1
+			n -= half + 1
 		} else {
-			high = middle
+			n = half
 		}
 	}
-	if low == len(t.cells) || t.cells[low].bucket != bucket {
-		t.cells = slices.Insert(t.cells, low, cell{bucket: bucket})
+	return low
+}
+
+// add counts n at key.
+func (c *chunk) add(key cellKey, n uint64) {
+	at := c.find(key)
+	if at == len(c.cells) || c.cells[at].key != key {
+		c.cells = slices.Insert(c.cells, at, cell{key: key})
 	}
-	t.cells[low].count = saturate(t.cells[low].count, n)
+	c.cells[at].count = saturate(c.cells[at].count, n)
 }
 
 // Freeze returns a copy of s that later writes to s do not change. It costs one

@@ -184,13 +184,12 @@ func (s *Snapshot) Blast(set []mesh.Service) []mesh.Service {
 	return s.named(s.blast(seen))
 }
 
-// blast returns all nodes that reach one of set, without the set, sorted.
+// blast returns all nodes that reach one of set, which is sorted, without the set; sorted.
 func (s *structure) blast(set []int32) []int32 {
-	inside := newMarks(len(s.names))
-	for _, v := range set {
-		inside.add(v)
-	}
-	return slices.DeleteFunc(s.callersOf(set), inside.has)
+	return slices.DeleteFunc(s.callersOf(set), func(v int32) bool {
+		_, inside := slices.BinarySearch(set, v)
+		return inside
+	})
 }
 
 // track returns the best evidence of edge i that the ring has before to, nil if none.
@@ -284,6 +283,9 @@ func (m marks) add(v int32) bool {
 	m[v>>6] = was | bit
 	return was&bit == 0
 }
+
+// remove takes v out of m.
+func (m marks) remove(v int32) { m[v>>6] &^= 1 << (v & 63) }
 
 // has reports whether v is in m.
 func (m marks) has(v int32) bool { return m[v>>6]&(1<<(v&63)) != 0 }
