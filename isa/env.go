@@ -51,18 +51,26 @@ type Limits struct {
 
 // Find returns the facts about service, nil if it is not listed. O(log n).
 func (e *Env) Find(service mesh.Service) *ServiceFacts {
+	if i := e.position(service); i >= 0 {
+		return &e.Services[i]
+	}
+	return nil
+}
+
+// position returns where service stands in e.Services, -1 if it is not listed. O(log n).
+func (e *Env) position(service mesh.Service) int {
 	low, high := 0, len(e.Services) // by hand: slices.BinarySearchFunc copies the facts at each step
 	for low < high {
 		switch i := int(uint(low+high) / 2); strings.Compare(string(e.Services[i].Name), string(service)) {
 		case 0:
-			return &e.Services[i]
+			return i
 		case -1:
 			low = i + 1
 		default:
 			high = i
 		}
 	}
-	return nil
+	return -1
 }
 
 // Selects reports whether t is about instance i. A target without instance, UID or

@@ -105,7 +105,7 @@ func (e *expander) step(i int, written *Step) {
 	case Restart:
 		e.restart(i, step, a.normalised())
 	case Drain:
-		if bound := a.Target; narrowed(bound) {
+		if bound := a.Target; narrowed(&bound) {
 			a = a.normalised()
 			a.Target = e.bind(i, bound)
 			step.Action = a
@@ -121,12 +121,12 @@ func (e *expander) step(i int, written *Step) {
 }
 
 // narrowed reports whether t is about some instances of its service only.
-func narrowed(t Target) bool {
+func narrowed(t *Target) bool {
 	return t.Instance != "" || t.UID != "" || t.Zone != "" || t.Version != "" || len(t.UIDs) > 0
 }
 
 // single reports whether t names one instance.
-func single(t Target) bool { return t.Instance != "" || t.UID != "" }
+func single(t *Target) bool { return t.Instance != "" || t.UID != "" }
 
 // bind writes the UIDs of a narrowed target.
 func (e *expander) bind(step int, t Target) Target {
@@ -198,7 +198,7 @@ func (e *expander) restart(i int, step Step, a Restart) {
 	case len(found) > MaxExpandedSteps/3:
 		e.fault(i, CodeTooLarge, fmt.Sprintf("%d instances in one restart", len(found)),
 			"restart fewer instances in one plan")
-	case a.Drain == "" && !a.NoDrain && !single(a.Target):
+	case a.Drain == "" && !a.NoDrain && !single(&a.Target):
 		e.macro(i, step, a, found)
 	case len(found) == 1:
 		step.Action = e.one(step.Action, a, found[0])

@@ -26,6 +26,7 @@ func ValidateExpanded(p Program, env *Env) []Fault { return new(Checker).Validat
 type Checker struct {
 	checker  checker
 	expander expander
+	expanded Program // of Compile
 }
 
 // Expand is the function Expand, but what it returns is valid until c expands again.
@@ -33,17 +34,36 @@ func (c *Checker) Expand(p *Program, env *Env) (Program, []Fault) { return c.exp
 
 // Validate is the function Validate.
 func (c *Checker) Validate(p *Program, env *Env) []Fault {
-	return c.checker.check(p, env, MaxSteps, maxID)
+	defer c.checker.release()
+	c.checker.begin(env)
+	return c.checker.check(p, MaxSteps, maxID)
 }
 
 // ValidateExpanded is the function ValidateExpanded.
 func (c *Checker) ValidateExpanded(p *Program, env *Env) []Fault {
-	return c.checker.check(p, env, MaxExpandedSteps, maxExpandedID)
+	defer c.checker.release()
+	c.checker.begin(env)
+	return c.checker.check(p, MaxExpandedSteps, maxExpandedID)
 }
 
-func (c *checker) check(p *Program, env *Env, maxSteps, idLimit int) []Fault {
-	c.reset(p, env, idLimit)
-	defer c.release()
+// Compile is Validate, Expand and ValidateExpanded, as far as there are no faults: it
+// returns those of the first that has any. What it returns besides is valid until c
+// expands again, and p itself if p cannot be expanded.
+func (c *Checker) Compile(p *Program, env *Env) (Program, []Fault) {
+	defer c.checker.release()
+	c.checker.begin(env)
+	if faults := c.checker.check(p, MaxSteps, maxID); len(faults) > 0 {
+		return *p, faults
+	}
+	var faults []Fault
+	if c.expanded, faults = c.expander.expand(p, env); len(faults) > 0 {
+		return *p, faults
+	}
+	return c.expanded, c.checker.check(&c.expanded, MaxExpandedSteps, maxExpandedID)
+}
+
+func (c *checker) check(p *Program, maxSteps, idLimit int) []Fault {
+	c.reset(p, idLimit)
 	if len(p.Steps) > maxSteps {
 		return []Fault{{Code: CodeTooLarge, Path: "steps", Reason: fmt.Sprintf("%d steps", len(p.Steps)),
 			Remedy: fmt.Sprintf("at most %d; split the plan", maxSteps)}}
@@ -61,7 +81,7 @@ func (c *checker) check(p *Program, env *Env, maxSteps, idLimit int) []Fault {
 		c.leases()
 		c.conflicts()
 	}
-	if env != nil {
+	if c.env != nil {
 		c.world()
 	}
 	return c.faults()
@@ -73,7 +93,9 @@ type checker struct {
 	p       *Program
 	env     *Env // nil = only the structure
 	limits  Limits
-	idLimit int // bytes of a step's id
+	cast    cast
+	idLimit int      // bytes of a step's id
+	targets []Target // of each step, zero if its action has none
 	found   []finding
 	index   map[StepID]int // of large programs; small ones are searched
 	ordered bool           // ids and After lists make a partial order
@@ -84,11 +106,13 @@ type checker struct {
 	before  []uint64       // bit set: row i holds the steps that are confirmed before i starts
 	drains  []drainUse     // in the order of their steps
 	uses    []restartUse
+	writers []int // steps that write something which is not a drain
 	open    []interval
 	places  []servicePlace
 	sets    []int // the number of the restart set that each place belongs to
 	coupled reached
 	kin     kinship
+	times   []time.Duration // that each step may take
 	reach   []time.Duration // of longest
 	order   sorting
 
@@ -96,9 +120,9 @@ type checker struct {
 	own        []mesh.Service
 }
 
-// reset makes c ready for p.
-func (c *checker) reset(p *Program, env *Env, idLimit int) {
-	c.p, c.env, c.idLimit = p, env, idLimit
+// begin makes c ready for programs in the world of env.
+func (c *checker) begin(env *Env) {
+	c.env = env
 	var limits Limits
 	if env != nil {
 		limits = env.Limits
@@ -113,17 +137,27 @@ func (c *checker) reset(p *Program, env *Env, idLimit int) {
 		limits.Self = c.own
 	}
 	c.limits = limits.complete()
+	c.cast.begin(env, &c.limits)
+}
+
+// reset makes c ready for p.
+func (c *checker) reset(p *Program, idLimit int) {
+	c.p, c.idLimit = p, idLimit
 	n := min(len(p.Steps), MaxExpandedSteps)
 	clear(c.index)
 	c.found, c.drains, c.uses = c.found[:0], c.drains[:0], slices.Grow(c.uses[:0], n)
 	c.after, c.ends, c.topo = slices.Grow(c.after[:0], n), slices.Grow(c.ends[:0], n), slices.Grow(c.topo[:0], n)
+	c.targets, c.writers = slices.Grow(c.targets[:0], n), c.writers[:0]
 }
 
 // release lets go of the program and the world, which are the caller's.
 func (c *checker) release() {
-	c.p, c.env, c.kin.env = nil, nil, nil
+	c.p, c.env = nil, nil
+	c.cast.end()
 	clear(c.found)
 	clear(c.uses)
+	clear(c.drains)
+	clear(c.targets)
 }
 
 // follows returns the steps that step i names in After.
@@ -188,17 +222,15 @@ func (c *checker) program() {
 		c.top("steps", CodeDecode, "the plan has no step", "add one")
 	}
 	for i, check := range c.p.Verify {
-		path := itemPath("verify", i)
-		switch {
-		case serviceFault(string(check.Service)) != "":
-			c.last(path+".service", CodeName,
-				quote(string(check.Service))+" "+serviceFault(string(check.Service)), "name a service")
-		case c.env != nil && c.env.Find(check.Service) == nil:
-			c.last(path+".service", CodeUnknownTarget, string(check.Service)+" is not in the mesh",
+		switch m := c.cast.member(check.Service); {
+		case m.fault != "":
+			c.last(itemPath("verify", i)+".service", CodeName, quote(string(check.Service))+" "+m.fault, "name a service")
+		case c.env != nil && m.facts == nil:
+			c.last(itemPath("verify", i)+".service", CodeUnknownTarget, string(check.Service)+" is not in the mesh",
 				"name a service of the mesh")
 		}
 		if check.For <= 0 || check.For > MaxDuration {
-			c.last(path+".for", CodeRange, "for "+formatDuration(check.For),
+			c.last(itemPath("verify", i)+".for", CodeRange, "for "+formatDuration(check.For),
 				"above 0s, at most "+formatDuration(MaxDuration))
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 // drainUse is a drain and what consumes it.
 type drainUse struct {
+	drain Drain
 	step  int
 	end   int // the step that gives traffic back or awaits, -1 = none
 	await bool
@@ -25,7 +26,7 @@ type restartUse struct {
 
 // macro reports whether the restart brings drains of its own.
 func (r *restartUse) macro() bool {
-	return r.restart.Drain == "" && !r.restart.NoDrain && !single(r.restart.Target)
+	return r.restart.Drain == "" && !r.restart.NoDrain && !single(&r.restart.Target)
 }
 
 // apart reports whether intervals are what keeps a macro and another restart apart: the
@@ -34,15 +35,15 @@ func (c *checker) apart(macro, other *restartUse) bool {
 	if !macro.macro() || other.macro() || other.drain < 0 {
 		return macro.macro() && other.macro()
 	}
-	drain, _ := c.p.Steps[c.drains[other.drain].step].Action.(Drain)
+	drain := &c.drains[other.drain].drain
 	return drain.Target.Service == other.restart.Target.Service
 }
 
 // collect finds the drains, their consumers and the restarts.
 func (c *checker) collect() {
 	for i := range c.p.Steps {
-		if _, ok := c.p.Steps[i].Action.(Drain); ok {
-			c.drains = append(c.drains, drainUse{step: i, end: -1})
+		if a, ok := c.p.Steps[i].Action.(Drain); ok {
+			c.drains = append(c.drains, drainUse{drain: a, step: i, end: -1})
 		}
 	}
 	for i := range c.p.Steps {
@@ -57,6 +58,8 @@ func (c *checker) collect() {
 			c.consume(i, a.Drain, false)
 		case Await:
 			c.consume(i, a.Drain, true)
+		case CircuitBreak, RateLimit, Scale, RollbackConfig:
+			c.writers = append(c.writers, i)
 		}
 	}
 }
@@ -96,7 +99,8 @@ func (c *checker) consume(i int, id StepID, await bool) {
 
 // linear checks that each drain is ended, and that nothing follows an await.
 func (c *checker) linear() {
-	for _, d := range c.drains {
+	for k := range c.drains {
+		d := &c.drains[k]
 		if id := c.p.Steps[d.step].ID; d.end < 0 {
 			c.add(d.step, "", CodeLinear, "drain "+quote(string(id))+" is never given back",
 				"add a step that restores it, or one that awaits restore or lease")
@@ -119,8 +123,8 @@ func (c *checker) awaits(i int) bool {
 
 // borrows checks that a drain is in force and proved whenever it is used.
 func (c *checker) borrows() {
-	for _, d := range c.drains {
-		if d.end >= 0 && !c.precedes(d.step, d.end) {
+	for k := range c.drains {
+		if d := &c.drains[k]; d.end >= 0 && !c.precedes(d.step, d.end) {
 			c.add(d.end, "after", CodeLinear, "it may start before drain "+string(c.p.Steps[d.step].ID)+" is confirmed",
 				"add "+string(c.p.Steps[d.step].ID)+" to after")
 		}
@@ -142,8 +146,7 @@ func (c *checker) borrow(use *restartUse, d *drainUse) {
 		c.add(use.step, "drain", CodeLinear, "drain "+id+" may be over before the restart that borrows it",
 			"let "+string(c.p.Steps[d.end].ID)+" follow "+string(c.p.Steps[use.step].ID))
 	}
-	drain, _ := c.p.Steps[d.step].Action.(Drain)
-	if reason := c.uncovered(&drain, &use.restart); reason != "" {
+	if reason := c.uncovered(&d.drain, &use.restart); reason != "" {
 		c.add(use.step, "drain", CodeDrainRequired, reason, "drain all that is restarted, at 100 %")
 	}
 }
@@ -159,9 +162,9 @@ func (c *checker) uncovered(drain *Drain, r *Restart) string {
 		return "the drain is of " + quote(string(from.Service)) + ", not of " + quote(string(to.Service))
 	case drain.Share != 0 && drain.Share < 100:
 		return fmt.Sprintf("the drain takes only %d %% of the traffic off", drain.Share)
-	case !narrowed(*from):
+	case !narrowed(from):
 		return ""
-	case !narrowed(*to):
+	case !narrowed(to):
 		return "the drain is of a part of " + string(to.Service) + ", the restart of all of it"
 	case from.UID != "" && to.UID != "" && from.UID != to.UID,
 		from.Instance != "" && to.Instance != "" && from.Instance != to.Instance:
@@ -186,13 +189,16 @@ func (c *checker) leases() {
 	if len(c.drains) == 0 {
 		return
 	}
-	c.reach = zeroed(c.reach, len(c.p.Steps))
-	for _, d := range c.drains {
+	c.reach, c.times = zeroed(c.reach, len(c.p.Steps)), c.times[:0]
+	for i := range c.p.Steps {
+		c.times = append(c.times, c.allowed(i))
+	}
+	for k := range c.drains {
+		d := &c.drains[k]
 		if d.end < 0 || !c.precedes(d.step, d.end) {
 			continue
 		}
-		drain, _ := c.p.Steps[d.step].Action.(Drain)
-		lease := cmp.Or(drain.Lease, DefaultLease)
+		lease := cmp.Or(d.drain.Lease, DefaultLease)
 		if need := c.longest(d); lease > 0 && need > lease {
 			c.add(d.step, "lease", CodeLease,
 				fmt.Sprintf("a lease of %s does not cover the %s that deadlines allow until step %s",
@@ -203,7 +209,7 @@ func (c *checker) leases() {
 }
 
 // longest returns the longest chain of deadlines between a drain's start and its end.
-func (c *checker) longest(d drainUse) time.Duration {
+func (c *checker) longest(d *drainUse) time.Duration {
 	var most time.Duration
 	reach := c.reach // when a step's deadline ends, counted from the drain's start
 	for _, i := range c.topo {
@@ -214,7 +220,7 @@ func (c *checker) longest(d drainUse) time.Duration {
 		for _, j := range c.follows(i) {
 			reach[i] = max(reach[i], reach[j])
 		}
-		reach[i] += c.allowed(i)
+		reach[i] += c.times[i]
 		most = max(most, reach[i])
 	}
 	return most
@@ -236,7 +242,7 @@ func (c *checker) allowed(i int) time.Duration {
 // restartTime is the deadline of a restart, times its instances where they take turns.
 func (c *checker) restartTime(a *Restart) time.Duration {
 	one := cmp.Or(a.Deadline, DefaultRestartDeadline)
-	macro := a.Drain == "" && !a.NoDrain && !single(a.Target)
+	macro := a.Drain == "" && !a.NoDrain && !single(&a.Target)
 	if macro {
 		one += DefaultDrainDeadline
 	}
@@ -260,6 +266,7 @@ func (c *checker) restartTime(a *Restart) time.Duration {
 // step from to the end of step to. A macro is an interval of its own.
 type interval struct {
 	service  mesh.Service
+	number   int // of the service in the cast
 	from, to int // to = -1: until after the plan
 	restart  int // the restart that it is a macro of, -1 = none
 }
@@ -270,9 +277,10 @@ func (c *checker) over(a, b *interval) bool { return a.to >= 0 && c.precedes(a.t
 // intervals lists the times in which drains are in force, by service, then step.
 func (c *checker) intervals() []interval {
 	out := c.open[:0]
-	for _, d := range c.drains {
-		drain, _ := c.p.Steps[d.step].Action.(Drain)
-		at := interval{drain.Target.Service, d.step, d.end, -1}
+	for k := range c.drains {
+		d := &c.drains[k]
+		service := d.drain.Target.Service
+		at := interval{service, c.cast.number(service), d.step, d.end, -1}
 		if d.await {
 			at.to = -1
 		}
@@ -286,7 +294,7 @@ func (c *checker) intervals() []interval {
 			continue
 		}
 		for _, service := range members(&use.restart.Target) {
-			out = append(out, interval{service, use.step, use.step, k})
+			out = append(out, interval{service, c.cast.number(service), use.step, use.step, k})
 		}
 	}
 	slices.SortStableFunc(out, func(a, b interval) int {
@@ -301,7 +309,7 @@ func (c *checker) intervals() []interval {
 func (c *checker) conflicts() {
 	open := c.intervals()
 	for k := range open {
-		for j := k - 1; j >= 0 && open[j].service == open[k].service; j-- {
+		for j := k - 1; j >= 0 && open[j].number == open[k].number; j-- {
 			a, b := &open[j], &open[k]
 			if a.from != b.from && !c.over(a, b) && !c.over(b, a) {
 				c.add(b.from, "", CodeConflict, fmt.Sprintf("traffic is still kept off %s by step %s",
@@ -345,7 +353,7 @@ func (c *checker) meet(a, b *Target) bool {
 		facts := c.facts(service)
 		if facts == nil {
 			return a.Instance == b.Instance && a.Zone == b.Zone && a.Version == b.Version ||
-				!narrowed(*a) || !narrowed(*b)
+				!narrowed(a) || !narrowed(b)
 		}
 		for i := range facts.Instances {
 			if a.Selects(&facts.Instances[i]) && b.Selects(&facts.Instances[i]) {
@@ -358,8 +366,8 @@ func (c *checker) meet(a, b *Target) bool {
 
 // doubleWrites refuses two limits, breakers or scales with one write set.
 func (c *checker) doubleWrites() {
-	for i := range c.p.Steps {
-		for j := range i {
+	for k, i := range c.writers {
+		for _, j := range c.writers[:k] {
 			if a, b := c.p.Steps[j].Action, c.p.Steps[i].Action; sameWrite(a, b) {
 				c.add(i, "target", CodeConflict, "step "+string(c.p.Steps[j].ID)+" writes the same",
 					"make them one step")

@@ -24,13 +24,13 @@ func (c *checker) operands(i int) {
 			c.add(i, "drain", CodeDecode, "the restart both has a drain and declines one", "keep one of them")
 		}
 	case Drain:
-		c.drain(i, a)
+		c.drain(i, &a)
 	case RestoreTraffic:
 		c.span(i, "ramp", a.Ramp, MaxDuration)
 	case CircuitBreak:
-		c.circuitBreak(i, a)
+		c.circuitBreak(i, &a)
 	case RateLimit:
-		c.rateLimit(i, a)
+		c.rateLimit(i, &a)
 	case Scale:
 		switch {
 		case a.Replicas < 0 || a.Replicas > MaxReplicas:
@@ -76,7 +76,7 @@ func (c *checker) granted(i int, operand string, d, limit time.Duration) {
 	}
 }
 
-func (c *checker) drain(i int, a Drain) {
+func (c *checker) drain(i int, a *Drain) {
 	if a.Share < 0 || a.Share > 100 {
 		c.add(i, "share", CodeRange, fmt.Sprintf("share %d %%", a.Share), "1 to 100")
 	}
@@ -88,13 +88,13 @@ func (c *checker) drain(i int, a Drain) {
 		string(mesh.StreamsCut), string(mesh.StreamsRefuse))
 	c.granted(i, "deadline", a.Deadline, c.limits.MaxDrainDeadline)
 	c.granted(i, "lease", a.Lease, c.limits.MaxLease)
-	if !narrowed(a.Target) && a.To == "" && a.OnEmpty == mesh.OnEmptyNone {
+	if !narrowed(&a.Target) && a.To == "" && a.OnEmpty == mesh.OnEmptyNone {
 		c.add(i, "target", CodeNoCapacity, "every instance is drained and nothing is said of the requests",
 			"narrow the target, or add to, hold or shed")
 	}
 }
 
-func (c *checker) reroute(i int, a Drain) {
+func (c *checker) reroute(i int, a *Drain) {
 	if reason := serviceFault(string(a.To)); reason != "" {
 		c.add(i, "to", CodeName, quote(string(a.To))+" "+reason, "name a service")
 	}
@@ -107,7 +107,7 @@ func (c *checker) reroute(i int, a Drain) {
 	}
 }
 
-func (c *checker) circuitBreak(i int, a CircuitBreak) {
+func (c *checker) circuitBreak(i int, a *CircuitBreak) {
 	c.edge(i, a.Caller, a.Lease)
 	if a.MaxRequests|a.MaxConnections|a.MaxPending|a.MaxRetries|a.Consecutive5xx == 0 {
 		c.add(i, "", CodeEquivalentToDrain, "every threshold is zero or left out", "set a threshold")
@@ -117,7 +117,7 @@ func (c *checker) circuitBreak(i int, a CircuitBreak) {
 			fmt.Sprintf("%d errors in a row happen to healthy instances", a.Consecutive5xx),
 			fmt.Sprintf("%d or more", minConsecutive5xx))
 	}
-	for _, t := range thresholds(&a) {
+	for _, t := range thresholds(a) {
 		if t.value > MaxThreshold {
 			c.add(i, t.field, CodeRange, fmt.Sprintf("%s %d", t.field, t.value), fmt.Sprintf("at most %d",
 				MaxThreshold))
@@ -139,7 +139,7 @@ func thresholds(a *CircuitBreak) [5]threshold {
 	}
 }
 
-func (c *checker) rateLimit(i int, a RateLimit) {
+func (c *checker) rateLimit(i int, a *RateLimit) {
 	c.edge(i, a.Caller, a.Lease)
 	switch rate := a.PerSecond; {
 	case math.IsNaN(rate) || rate < 0 || rate > MaxPerSecond:
@@ -167,17 +167,16 @@ func (c *checker) edge(i int, caller mesh.Service, lease time.Duration) {
 
 // target checks the form of an action's target and that it may be one at all.
 func (c *checker) target(i int) {
-	if a, ok := c.p.Steps[i].Action.(RollbackConfig); ok {
-		if objectFault(a.Object) == "" {
-			c.protect(i, "object", objectService(a.Object), false)
-		}
-		return
+	aim, ok := TargetOf(c.p.Steps[i].Action)
+	c.targets = append(c.targets, aim)
+	if a, rollback := c.p.Steps[i].Action.(RollbackConfig); rollback && objectFault(a.Object) == "" {
+		service := objectService(a.Object)
+		c.protect(i, "object", service, c.limits.guard(service, false))
 	}
-	t, ok := TargetOf(c.p.Steps[i].Action)
 	if !ok {
 		return
 	}
-	kind := c.p.Steps[i].Action.Kind()
+	t, kind := &c.targets[i], c.p.Steps[i].Action.Kind()
 	switch {
 	case len(t.Group) > 0 && (kind != KindRestart || t.Service != "" || narrowed(t)):
 		c.add(i, "target", CodeUnsupported, "a group is only for restart, and alone in the target", "name one service")
@@ -185,23 +184,26 @@ func (c *checker) target(i int) {
 	case narrowed(t) && kind != KindRestart && kind != KindDrain:
 		c.add(i, "target", CodeUnsupported, string(kind)+" is about a whole service", "name the service alone")
 	}
-	c.names(i, &t)
-	for k, service := range members(&t) {
-		if serviceFault(string(service)) != "" {
-			c.add(i, "target", CodeName, quote(string(service))+" "+serviceFault(string(service)), "name a service")
+	c.names(i, t)
+	for k, service := range members(t) {
+		m := c.cast.member(service)
+		if m.fault != "" {
+			c.add(i, "target", CodeName, quote(string(service))+" "+m.fault, "name a service")
 			continue
 		}
-		if slices.Index(t.Group, service) < k && len(t.Group) > 0 {
+		if len(t.Group) > 0 && slices.Index(t.Group, service) < k {
 			c.add(i, "target", CodeName, string(service)+" is twice in the group", "name it once")
 		}
-		facts := c.facts(service)
-		c.protect(i, "target", service, facts != nil && facts.Protected)
+		c.protect(i, "target", service, m.guard)
 	}
 }
 
 // names checks the narrowing parts of a target; a parser has done so, but programs are
 // also made in Go.
 func (c *checker) names(i int, t *Target) {
+	if !narrowed(t) {
+		return
+	}
 	faults := [...]struct{ text, reason string }{
 		{t.Instance, optional(t.Instance, labelFault)},
 		{string(t.UID), optional(string(t.UID), tokenFault)},
@@ -242,9 +244,9 @@ func members(t *Target) iter.Seq2[int, mesh.Service] {
 	}
 }
 
-// protect refuses a target that nobody may act on.
-func (c *checker) protect(i int, operand string, service mesh.Service, declared bool) {
-	switch code := c.limits.guard(service, declared); code {
+// protect refuses a target that nobody may act on, for the reason that code names.
+func (c *checker) protect(i int, operand string, service mesh.Service, code Code) {
+	switch code {
 	case CodeSelf:
 		c.add(i, operand, code, string(service)+" is part of Sluice itself", "restart it by hand")
 	case CodeProtectedNamespace:
@@ -256,8 +258,8 @@ func (c *checker) protect(i int, operand string, service mesh.Service, declared 
 
 // facts returns what is known of service, nil if nothing is.
 func (c *checker) facts(service mesh.Service) *ServiceFacts {
-	if c.env == nil {
+	if service == "" { // of an action without a target
 		return nil
 	}
-	return c.env.Find(service)
+	return c.cast.member(service).facts
 }

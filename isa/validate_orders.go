@@ -10,7 +10,7 @@ import (
 // before callees, restart callees before callers, restore callees before callers. Drains
 // that are never in force together need no order among themselves.
 func (c *checker) orders() {
-	c.kin.begin(c.env)
+	c.kin.begin(&c.cast)
 	c.restartOrder(&c.kin)
 	c.drainOrders(&c.kin)
 }
@@ -21,7 +21,8 @@ func (c *checker) restartOrder(k *kinship) {
 			a, b := &c.uses[y], &c.uses[x]
 			for _, one := range members(&a.restart.Target) {
 				for _, other := range members(&b.restart.Target) {
-					c.restartPair(k, servicePlace{one, a.step}, servicePlace{other, b.step})
+					c.restartPair(k, servicePlace{one, c.cast.number(one), a.step},
+						servicePlace{other, c.cast.number(other), b.step})
 				}
 			}
 		}
@@ -29,7 +30,7 @@ func (c *checker) restartOrder(k *kinship) {
 }
 
 func (c *checker) restartPair(k *kinship, a, b servicePlace) {
-	switch first := k.first(a.service, b.service, c.env.RestartOrder, false); {
+	switch first := k.first(a.number, b.number, c.env.RestartOrder, false); {
 	case first > 0:
 		a, b = b, a
 	case first == 0:
@@ -41,12 +42,12 @@ func (c *checker) restartPair(k *kinship, a, b servicePlace) {
 }
 
 func (c *checker) drainOrders(k *kinship) {
-	open := c.intervals()
+	open := c.open // as conflicts left them
 	slices.SortStableFunc(open, func(a, b interval) int { return a.from - b.from })
 	for x := range open {
 		for y := range x {
 			a, b := &open[y], &open[x]
-			if a.from == b.from || a.service == b.service || a.restart >= 0 && b.restart >= 0 ||
+			if a.from == b.from || a.number == b.number || a.restart >= 0 && b.restart >= 0 ||
 				c.over(a, b) || c.over(b, a) {
 				continue
 			}
@@ -58,30 +59,30 @@ func (c *checker) drainOrders(k *kinship) {
 
 // drainPair checks the begin of two drains that may be in force together.
 func (c *checker) drainPair(k *kinship, a, b *interval) {
-	switch first := k.first(a.service, b.service, c.env.DrainOrder, true); {
+	switch first := k.first(a.number, b.number, c.env.DrainOrder, true); {
 	case first > 0:
 		a, b = b, a
 	case first == 0:
 		return
 	}
 	if !c.precedes(a.from, b.from) {
-		c.disorder(servicePlace{b.service, b.from}, "target", "drain it before its caller",
-			servicePlace{a.service, a.from}, "drain callers before callees")
+		c.disorder(servicePlace{b.service, b.number, b.from}, "target", "drain it before its caller",
+			servicePlace{a.service, a.number, a.from}, "drain callers before callees")
 	}
 }
 
 // restorePair checks the end of two drains that may be in force together. A callee that
 // stays off on purpose is never restored, so its callers need not wait for that.
 func (c *checker) restorePair(k *kinship, a, b *interval) {
-	switch first := k.first(a.service, b.service, c.env.RestoreOrder, false); {
+	switch first := k.first(a.number, b.number, c.env.RestoreOrder, false); {
 	case first > 0:
 		a, b = b, a
 	case first == 0:
 		return
 	}
 	if a.to >= 0 && b.to >= 0 && !c.precedes(a.to, b.to) {
-		c.disorder(servicePlace{b.service, b.to}, "drain", "restore it before its callee",
-			servicePlace{a.service, a.to}, "restore callees before callers")
+		c.disorder(servicePlace{b.service, b.number, b.to}, "drain", "restore it before its callee",
+			servicePlace{a.service, a.number, a.to}, "restore callees before callers")
 	}
 }
 
@@ -93,26 +94,30 @@ func (c *checker) disorder(late servicePlace, operand, what string, first servic
 		rule+": add "+step+" to after")
 }
 
-// kinship answers which of two services comes first in an order, and remembers who
-// reaches whom by calls.
+// kinship answers which of two services of a cast comes first in an order, and remembers
+// who reaches whom by calls. Services go by their numbers in the cast, which must be
+// complete.
 type kinship struct {
-	env   *Env
-	rows  map[mesh.Service]int // callee -> its row
-	above []reached            // rows: the callers of a callee, direct or not. More than rows holds is spare memory
+	cast  *cast
+	words int      // of a row of above
+	known []bool   // rows that are filled in
+	above []uint64 // bit set: row i holds the callers of service i, direct or not
+	met   []uint64 // bit set over the services of the world, of callers
+	queue []int    // of callers
 }
 
-func (k *kinship) begin(env *Env) {
-	if k.rows == nil {
-		k.rows = make(map[mesh.Service]int)
-	}
-	clear(k.rows)
-	k.env = env
+func (k *kinship) begin(cast *cast) {
+	n := len(cast.members)
+	k.cast, k.words = cast, (n+63)/64
+	k.known = slices.Grow(k.known[:0], n)[:n]
+	clear(k.known)
+	k.above = zeroed(k.above, n*k.words)
 }
 
 // first returns -1 if a comes first, +1 if b does, 0 if there is no order between them:
 // only services of which one reaches the other by calls have one. The given order
 // decides; services that are not in it go by the calls, callers first if callersFirst.
-func (k *kinship) first(a, b mesh.Service, order []mesh.Service, callersFirst bool) int {
+func (k *kinship) first(a, b int, order []mesh.Service, callersFirst bool) int {
 	if a == b {
 		return 0
 	}
@@ -120,7 +125,7 @@ func (k *kinship) first(a, b mesh.Service, order []mesh.Service, callersFirst bo
 	if !calls && !called {
 		return 0
 	}
-	i, j := slices.Index(order, a), slices.Index(order, b)
+	i, j := slices.Index(order, k.cast.members[a].name), slices.Index(order, k.cast.members[b].name)
 	switch {
 	case i >= 0 && j >= 0 && i < j:
 		return -1
@@ -135,28 +140,39 @@ func (k *kinship) first(a, b mesh.Service, order []mesh.Service, callersFirst bo
 }
 
 // reaches reports whether caller reaches callee by calls, as far as is known.
-func (k *kinship) reaches(caller, callee mesh.Service) bool {
-	row, known := k.rows[callee]
-	if !known {
-		row = len(k.rows)
-		k.rows[callee] = row
-		if row == len(k.above) {
-			k.above = append(k.above, reached{})
-		}
-		k.above[row].callers(k.env, callee)
+func (k *kinship) reaches(caller, callee int) bool {
+	row := k.above[callee*k.words : (callee+1)*k.words]
+	if !k.known[callee] {
+		k.known[callee] = true
+		k.callers(callee, row)
 	}
-	return k.above[row].seen[caller]
+	return row[caller/64]&(1<<(caller%64)) != 0
 }
 
-// callers collects the direct and indirect callers of service; service is one of them
-// only if it is in a cycle of calls.
-func (r *reached) callers(env *Env, service mesh.Service) {
-	r.begin(service)
-	delete(r.seen, service)
-	for at := 0; at < len(r.queue); at++ {
-		if facts := env.Find(r.queue[at]); facts != nil {
-			r.add(facts.Callers)
-			r.add(facts.Component)
+// callers collects the direct and indirect callers of a service in row.
+func (k *kinship) callers(callee int, row []uint64) {
+	world := k.cast.env.Services
+	k.met, k.queue = zeroed(k.met, (len(world)+63)/64), k.queue[:0]
+	k.meet(k.cast.members[callee].facts, row)
+	for at := 0; at < len(k.queue); at++ {
+		k.meet(&world[k.queue[at]], row)
+	}
+}
+
+// meet adds those that call what facts are about, if anything is known of it.
+func (k *kinship) meet(facts *ServiceFacts, row []uint64) {
+	if facts == nil {
+		return
+	}
+	for _, services := range [...][]mesh.Service{facts.Callers, facts.Component} {
+		for _, service := range services {
+			if i := k.cast.find(service); i >= 0 {
+				row[i/64] |= 1 << (i % 64)
+			}
+			if i := k.cast.env.position(service); i >= 0 && k.met[i/64]&(1<<(i%64)) == 0 {
+				k.met[i/64] |= 1 << (i % 64)
+				k.queue = append(k.queue, i)
+			}
 		}
 	}
 }

@@ -20,8 +20,7 @@ func (c *checker) world() {
 		if !c.exists(i) {
 			continue
 		}
-		t, _ := TargetOf(c.p.Steps[i].Action)
-		facts := c.env.Find(t.Service)
+		facts := c.facts(c.targets[i].Service)
 		switch a := c.p.Steps[i].Action.(type) {
 		case Restart:
 			c.drainRequired(i, &a)
@@ -43,15 +42,15 @@ func (c *checker) world() {
 // exists checks that what an action names is in the mesh.
 func (c *checker) exists(i int) bool {
 	before := len(c.found)
-	if t, ok := TargetOf(c.p.Steps[i].Action); ok {
-		for _, service := range members(&t) {
-			if c.limits.guard(service, false) != "" {
-				return false // refused already; whether it exists is not for the asker to learn
+	if t := &c.targets[i]; t.Service != "" || len(t.Group) > 0 {
+		for _, service := range members(t) {
+			if c.cast.member(service).secret {
+				return false // refused already
 			}
 			c.present(i, "target", service)
 		}
 		if len(c.found) == before && narrowed(t) {
-			c.selects(i, &t)
+			c.selects(i, t)
 		}
 	}
 	switch a := c.p.Steps[i].Action.(type) {
@@ -68,7 +67,7 @@ func (c *checker) exists(i int) bool {
 }
 
 func (c *checker) present(i int, operand string, service mesh.Service) {
-	if c.env.Find(service) == nil && serviceFault(string(service)) == "" {
+	if m := c.cast.member(service); m.facts == nil && m.fault == "" {
 		c.add(i, operand, CodeUnknownTarget, string(service)+" is not in the mesh", "name a service of the mesh")
 	}
 }
@@ -83,7 +82,7 @@ func (c *checker) caller(i int, service mesh.Service) {
 // selects checks that a narrowed target is about at least one instance, and that each
 // UID is one.
 func (c *checker) selects(i int, t *Target) {
-	facts := c.env.Find(t.Service)
+	facts := c.facts(t.Service)
 	if facts == nil {
 		return
 	}
@@ -103,9 +102,9 @@ func (c *checker) drainRequired(i int, a *Restart) {
 	if a.Drain != "" {
 		return
 	}
-	macro := !a.NoDrain && !single(a.Target)
+	macro := !a.NoDrain && !single(&a.Target)
 	for _, service := range members(&a.Target) {
-		switch facts := c.env.Find(service); {
+		switch facts := c.facts(service); {
 		case facts == nil:
 		case macro && facts.FanIn > c.limits.FanInMustDrain:
 			c.add(i, "target", CodeDrainRequired,
@@ -121,7 +120,7 @@ func (c *checker) drainRequired(i int, a *Restart) {
 // capacity refuses a drain that leaves no instance, or none that is ready, without saying
 // what becomes of the requests. A drain of the whole service was refused before.
 func (c *checker) capacity(i int, a *Drain, facts *ServiceFacts) {
-	if facts == nil || a.To != "" || a.OnEmpty != mesh.OnEmptyNone || !narrowed(a.Target) {
+	if facts == nil || a.To != "" || a.OnEmpty != mesh.OnEmptyNone || !narrowed(&a.Target) {
 		return
 	}
 	for k := range facts.Instances {
@@ -177,18 +176,19 @@ func (c *checker) restarted() []servicePlace {
 	for k := range c.uses {
 		use := &c.uses[k]
 		for _, service := range members(&use.restart.Target) {
-			out = append(out, servicePlace{service, use.step})
+			out = append(out, servicePlace{service, c.cast.number(service), use.step})
 		}
 	}
 	c.places = out
 	slices.SortStableFunc(out, func(a, b servicePlace) int {
 		return strings.Compare(string(a.service), string(b.service))
 	})
-	return slices.CompactFunc(out, func(a, b servicePlace) bool { return a.service == b.service })
+	return slices.CompactFunc(out, func(a, b servicePlace) bool { return a.number == b.number })
 }
 
 type servicePlace struct {
 	service mesh.Service
+	number  int // of the service in the cast
 	step    int
 }
 

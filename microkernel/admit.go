@@ -12,16 +12,8 @@ import (
 // compile checks and expands the program against the facts of the view: the bridge to
 // package isa. The faults of the first pass that has any are returned.
 func (j *judgement) compile(limits isa.Limits) (isa.Program, []isa.Fault) {
-	written := &j.plan.Written
 	j.environment(limits)
-	if faults := j.checker.Validate(written, &j.env); len(faults) > 0 {
-		return *written, faults
-	}
-	var faults []isa.Fault
-	if j.whole, faults = j.checker.Expand(written, &j.env); len(faults) > 0 {
-		return *written, faults
-	}
-	return j.whole, j.checker.ValidateExpanded(&j.whole, &j.env)
+	return j.checker.Compile(&j.plan.Written, &j.env)
 }
 
 // environment gathers what isa's checks need from the view.

@@ -28,7 +28,6 @@ type judgement struct {
 
 	env      isa.Env
 	checker  isa.Checker
-	whole    isa.Program // as checker expanded it
 	order    graph
 	overlays []mesh.DrainOverlay // what each drain comes to, by step; the others are spare memory
 	booted   map[mesh.UID]int    // restarts of each instance
