@@ -1,7 +1,6 @@
 package server
 
 import (
-	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -10,6 +9,7 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/delta/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/server/sotw/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -28,53 +28,53 @@ const beatVersion = "beat"
 type watch struct {
 	typ    xds.TypeURL
 	stream *stream
-	req    *cache.DeltaRequest
 	sub    cache.Subscription
+	req    *cache.DeltaRequest // nil: state of the world
 	out    chan cache.DeltaResponse
+
+	state    *cache.Request // nil: delta
+	stateOut chan cache.Response
 }
 
-// configCache serves the nodes of a Server to go-control-plane's delta server.
+// configCache serves the nodes of a Server to go-control-plane's protocol servers.
 type configCache struct{ server *Server }
 
 var _ cache.ConfigWatcher = (*configCache)(nil)
-
-// CreateWatch refuses the state-of-the-world protocol.
-func (c *configCache) CreateWatch(*cache.Request, cache.Subscription, chan cache.Response) (func(), error) {
-	return nil, errors.New("only delta xDS is served")
-}
 
 // CreateDeltaWatch answers a request at once if the proxy lacks anything, else when
 // there is something new.
 func (c *configCache) CreateDeltaWatch(req *cache.DeltaRequest, sub cache.Subscription,
 	out chan cache.DeltaResponse,
 ) (func(), error) {
-	s := c.server
+	inbound := req.GetInitialResourceVersions()[xds.InboundListener]
+	return c.server.watch(req, inbound, &watch{req: req, sub: sub, out: out})
+}
+
+// watch opens w, which a request asks for; inbound is the version of the inbound listener
+// that the proxy says it has, "" if it says none.
+func (s *Server) watch(req request, inbound string, w *watch) (func(), error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.nodes[req.GetNode().GetId()]
 	if n == nil {
 		return nil, status.Errorf(codes.PermissionDenied, "node %q is not in the world", req.GetNode().GetId())
 	}
-	typ := xds.TypeURL(req.GetTypeUrl())
-	str := s.requests[req]
+	w.typ, w.stream = xds.TypeURL(req.GetTypeUrl()), s.requests[req]
 	delete(s.requests, req)
-	if str == nil || n.live != str {
+	if w.stream == nil || n.live != w.stream {
 		return nil, status.Errorf(codes.Aborted, "node %q has a newer stream", n.id)
 	}
-	s.adoptCuts(n, str, req)
-	w := &watch{typ: typ, stream: str, req: req, sub: sub, out: out}
-	n.watches[typ] = w
+	if w.typ == xds.ListenerType && inbound != "" && !w.stream.answered[w.typ] {
+		s.adoptCuts(n, inbound)
+	}
+	n.watches[w.typ] = w
 	s.respond(n, w)
 	return func() { s.cancelWatch(n, w) }, nil
 }
 
 // adoptCuts learns from a proxy that reconnects how often its inbound listener was
 // replaced by a control plane before this one. To replace it again would cut what runs.
-func (s *Server) adoptCuts(n *node, str *stream, req *cache.DeltaRequest) {
-	version, has := req.GetInitialResourceVersions()[xds.InboundListener]
-	if !has || xds.TypeURL(req.GetTypeUrl()) != xds.ListenerType || str.answered[xds.ListenerType] {
-		return
-	}
+func (s *Server) adoptCuts(n *node, version string) {
 	cuts, known := xds.CutsOf(s.world, n.id, version)
 	if !known || cuts == s.cuts[n.id] {
 		return
@@ -99,6 +99,10 @@ func (s *Server) cancelWatch(n *node, w *watch) {
 // respond sends what the proxy lacks of the watch's type. If it lacks nothing, it is
 // noted as in sync, and the watch stays open. The caller holds mu.
 func (s *Server) respond(n *node, w *watch) {
+	if w.state != nil {
+		s.respondState(n, w)
+		return
+	}
 	update, next := difference(n.serving.Of(w.typ), w.sub)
 	w.stream.tellAbsent(w, update, next)
 	first := w.sub.IsWildcard() && !w.stream.answered[w.typ] // an empty answer, too, lets Envoy start
@@ -169,6 +173,9 @@ func (s *Server) beat(n *node) bool {
 	if w == nil || layer == nil {
 		return false
 	}
+	if w.state != nil {
+		return s.beatState(n, w, layer)
+	}
 	s.send(n, w, &discoveryv3.DeltaDiscoveryResponse{
 		TypeUrl:           string(xds.RuntimeType),
 		SystemVersionInfo: beatVersion,
@@ -209,10 +216,18 @@ func (s *Server) inSync(n *node, w *watch) {
 	s.bump()
 }
 
-// discovery is the ADS service: delta only.
+// discovery is the ADS service.
 type discovery struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
 	delta delta.Server
+	state sotw.Server
+}
+
+// StreamAggregatedResources serves one proxy, or a gRPC client, by the state of the world.
+func (d *discovery) StreamAggregatedResources(
+	str discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer,
+) error {
+	return d.state.StreamHandler(str, resource.AnyType)
 }
 
 // DeltaAggregatedResources serves one proxy.

@@ -7,8 +7,10 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sluicemesh/sluice/xds"
 	"github.com/sluicemesh/sluice/xds/gate"
@@ -23,29 +25,49 @@ const (
 
 // stream is one open ADS stream.
 type stream struct {
-	id       int64
+	id       int64 // > 0: delta, < 0: state of the world
 	ctx      context.Context
 	node     string // "" until its first request
 	answered map[xds.TypeURL]bool
-	absent   map[xds.TypeURL]map[string]bool    // asked for, not there, and told so
-	request  *discoveryv3.DeltaDiscoveryRequest // the last one
+	absent   map[xds.TypeURL]map[string]bool // asked for, not there, and told so
+	request  request                         // the last one
+	beat     *discoveryv3.DiscoveryResponse  // the last heartbeat, where it cannot be told by its version
 }
 
-// callbacks keeps the ledger as the delta server talks. They run in the stream's own
+// request is a discovery request of either protocol.
+type request interface {
+	proto.Message
+	GetNode() *corev3.Node
+	GetTypeUrl() string
+	GetResponseNonce() string
+	GetErrorDetail() *spb.Status
+}
+
+// callbacks keeps the ledger as the protocol servers talk. They run in the stream's own
 // goroutine, in the order of the stream.
 type callbacks struct{ server *Server }
 
 // OnDeltaStreamOpen notes the stream.
 func (c *callbacks) OnDeltaStreamOpen(ctx context.Context, id int64, _ string) error {
-	c.server.mu.Lock()
-	defer c.server.mu.Unlock()
-	c.server.streams[id] = &stream{id: id, ctx: ctx, answered: map[xds.TypeURL]bool{}, absent: map[xds.TypeURL]map[string]bool{}}
-	return nil
+	return c.server.opened(ctx, id)
 }
 
 // OnDeltaStreamClosed notes its end. The proxy keeps its configuration.
-func (c *callbacks) OnDeltaStreamClosed(id int64, _ *corev3.Node) {
-	s := c.server
+func (c *callbacks) OnDeltaStreamClosed(id int64, _ *corev3.Node) { c.server.closed(id) }
+
+// OnStreamDeltaRequest learns who is there, and reads the answers to what was sent.
+func (c *callbacks) OnStreamDeltaRequest(id int64, req *discoveryv3.DeltaDiscoveryRequest) error {
+	return c.server.heard(id, req)
+}
+
+func (s *Server) opened(ctx context.Context, id int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams[id] = &stream{id: id, ctx: ctx, answered: map[xds.TypeURL]bool{}, absent: map[xds.TypeURL]map[string]bool{}}
+	return nil
+}
+
+func (s *Server) closed(id int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if str := s.streams[id]; str != nil && str.node != "" {
@@ -60,9 +82,8 @@ func (c *callbacks) OnDeltaStreamClosed(id int64, _ *corev3.Node) {
 	s.bump()
 }
 
-// OnStreamDeltaRequest learns who is there, and reads the answers to what was sent.
-func (c *callbacks) OnStreamDeltaRequest(id int64, req *discoveryv3.DeltaDiscoveryRequest) error {
-	s := c.server
+// heard takes in a request of a stream, whatever its protocol.
+func (s *Server) heard(id int64, req request) error {
 	s.mu.Lock()
 	str := s.streams[id]
 	s.mu.Unlock()
@@ -86,7 +107,7 @@ func (c *callbacks) OnStreamDeltaRequest(id int64, req *discoveryv3.DeltaDiscove
 	if req.GetResponseNonce() != "" {
 		s.answered(n, str, req)
 	}
-	// The delta server asks the cache next, which must know whose request it is.
+	// The protocol server asks the cache next, which must know whose request it is.
 	delete(s.requests, str.request)
 	s.requests[req], str.request = str, req
 	return nil
@@ -136,18 +157,14 @@ func envoyVersion(who *corev3.Node) string {
 func (c *callbacks) OnStreamDeltaResponse(id int64, _ *discoveryv3.DeltaDiscoveryRequest,
 	resp *discoveryv3.DeltaDiscoveryResponse,
 ) {
-	version := uint64(0)
-	if v, err := strconv.ParseUint(resp.GetSystemVersionInfo(), 10, 64); err == nil {
-		version = v
-	}
 	s := c.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ledger.Sent(id, resp.GetTypeUrl(), resp.GetNonce(), version, s.now())
+	s.ledger.Sent(id, resp.GetTypeUrl(), resp.GetNonce(), versionOf(resp.GetSystemVersionInfo()), s.now())
 }
 
 // answered books an ACK or a NACK. The caller holds mu.
-func (s *Server) answered(n *node, str *stream, req *discoveryv3.DeltaDiscoveryRequest) {
+func (s *Server) answered(n *node, str *stream, req request) {
 	typ := xds.TypeURL(req.GetTypeUrl())
 	text := nackText(req)
 	now := s.now()
@@ -162,14 +179,14 @@ func (s *Server) answered(n *node, str *stream, req *discoveryv3.DeltaDiscoveryR
 		s.metrics.acks.WithLabelValues(typ.Short()).Observe(now.Sub(a.SentAt).Seconds())
 	}
 	if typ == xds.RuntimeType {
-		s.shadow(n, a, now)
+		s.shadow(n, str, a, now)
 	}
 	s.advance(n)
 	s.bump()
 }
 
 // nackText is Envoy's reason, never empty for a NACK.
-func nackText(req *discoveryv3.DeltaDiscoveryRequest) string {
+func nackText(req request) string {
 	detail := req.GetErrorDetail()
 	if detail == nil {
 		return ""
@@ -182,8 +199,14 @@ func nackText(req *discoveryv3.DeltaDiscoveryRequest) string {
 }
 
 // shadow follows what an answer says of the TTL at the proxy.
-func (s *Server) shadow(n *node, a gate.Answer, now time.Time) {
+func (s *Server) shadow(n *node, str *stream, a gate.Answer, now time.Time) {
+	_, lapsed := s.leases.Lapsed(n.id, now)
 	switch {
+	case a.Version == 0 && a.Nack == "" && lapsed && str.id < 0:
+		// By this protocol a proxy takes a heartbeat for what it no longer has, too: one
+		// that was answered in time came in time, of any other it is not known.
+		s.leases.Refused(n.id, now)
+		s.markLapsed(n.id, now)
 	case a.Version == 0 && a.Nack == "":
 		s.leases.Renewed(n.id, a.SentAt)
 	case a.Version == 0:

@@ -1,5 +1,6 @@
-// Package server serves package xds to Envoys over a Unix socket: delta ADS, load
-// reports (LRS), and whatever else is registered on its gRPC server (access logs).
+// Package server serves package xds to Envoys over a Unix socket: ADS in both variants
+// (delta, state of the world), load reports (LRS), and whatever else is registered on its
+// gRPC server (access logs).
 // Type Traffic carries overlays to the proxies and gathers what is observed about
 // them. It is not for deciding: it states who ACKed and what is in flight.
 //

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -32,12 +33,20 @@ type rig struct {
 	stopped chan error
 	world   *mesh.World
 	apps    map[mesh.UID]*app
+	api     string // of the Envoys' bootstrap
 }
+
+// The two variants of the protocol, as a bootstrap names them.
+const (
+	deltaAPI = "DELTA_GRPC"
+	stateAPI = "GRPC"
+)
 
 const rigTTL = 3 * time.Second
 
-// newRig starts everything and waits until each Envoy serves.
-func newRig(t *testing.T) *rig {
+// newRig starts everything and waits until each Envoy serves. The Envoys' ADS is of the
+// variant api.
+func newRig(t *testing.T, api string) *rig {
 	t.Helper()
 	binary, err := envoy.Find(t.Context(), "", io.Discard)
 	if err != nil {
@@ -51,7 +60,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	r := &rig{t: t, root: t, dir: dir, apps: map[mesh.UID]*app{}}
+	r := &rig{t: t, root: t, dir: dir, apps: map[mesh.UID]*app{}, api: api}
 	r.world = rigWorld(t)
 	for _, state := range r.world.Services {
 		for _, instance := range state.Instances {
@@ -94,6 +103,7 @@ func (r *rig) start(binary envoy.Binary, p *mesh.Proxy) {
 	bootstrap := envoy.Bootstrap(envoy.Options{
 		Node: p.Node, Cluster: string(p.Service), Admin: p.Admin, XDSSocket: filepath.Join(r.dir, "x.sock"),
 	})
+	bootstrap = bytes.Replace(bootstrap, []byte(deltaAPI), []byte(r.api), 1)
 	if err := os.WriteFile(path, bootstrap, 0o600); err != nil {
 		r.t.Fatal(err)
 	}

@@ -7,21 +7,25 @@ import (
 	"time"
 
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/sluicemesh/sluice/mesh"
+	"github.com/sluicemesh/sluice/mesh/envoy"
 	"github.com/sluicemesh/sluice/xds"
 )
 
-// TestLive runs on real Envoys, one test after the other on the same mesh.
+// liveTest runs on a mesh of real Envoys that others have used before.
+type liveTest struct {
+	name string
+	run  func(*testing.T, *rig)
+}
+
+// TestLive runs on real Envoys that speak delta xDS.
 func TestLive(t *testing.T) {
-	r := newRig(t)
-	for _, test := range []struct {
-		name string
-		run  func(*testing.T, *rig)
-	}{
+	runLive(t, newRig(t, deltaAPI), []liveTest{
 		{"a single instance is held over its restart", singleInstance},
 		{"two instances roll", rolling},
 		{"a partial drain leaves the rest serving", partial},
@@ -42,7 +46,38 @@ func TestLive(t *testing.T) {
 		{"a failing instance is ejected", ejects},
 		{"limit, breaker and drain compose", limitsCompose},
 		{"the first proof after a restart does not wait for load reports", firstProof},
-	} {
+	})
+}
+
+// TestLiveState runs what depends on the protocol on Envoys that speak the state of the
+// world.
+func TestLiveState(t *testing.T) {
+	r := newRig(t, stateAPI)
+	r.server.mu.Lock()
+	for id := range r.server.streams {
+		if id > 0 {
+			t.Errorf("stream %d is delta", id)
+		}
+	}
+	r.server.mu.Unlock()
+	runLive(t, r, []liveTest{
+		{"a single instance is held over its restart", singleInstance},
+		{"two instances roll", rolling},
+		{"a NACK is reported and taken back, and is no loop", nackedState},
+		{"a cluster that changes does not stall", worldChange},
+		{"a lease that runs out is withdrawn by the server", leaseEnds},
+		{"websocket and gRPC pass, and are cut by policy", streams},
+		{"the overlay lapses without a control plane, and the next one comes up clean", lapse},
+		{"an overlay applied before the proxies are back covers the gap", handover},
+		{"a listener that was cut is not cut again by the next control plane", cutsAreKept},
+		{"a failing instance is ejected", ejects},
+	})
+}
+
+// runLive runs tests one after the other, and stops at the first that fails.
+func runLive(t *testing.T, r *rig, tests []liveTest) {
+	t.Helper()
+	for _, test := range tests {
 		if !t.Run(test.name, func(t *testing.T) {
 			r.t = t
 			test.run(t, r)
@@ -280,4 +315,52 @@ func handover(t *testing.T, r *rig) {
 	r.withdraw(o, 0)
 	l.flows(t, 60)
 	l.stop(t)
+}
+
+// nackedState is nacked, and demands that a proxy which refuses is not asked again and
+// again.
+func nackedState(t *testing.T, r *rig) {
+	nacked(t, r)
+	pause(t, 200*time.Millisecond)
+	if n := r.nacks(); n != 1 {
+		t.Errorf("%.0f NACKs, want 1", n)
+	}
+}
+
+// nacks counts the NACKs since the control plane was started.
+func (r *rig) nacks() float64 {
+	registry := prometheus.NewRegistry()
+	if err := registry.Register(r.server.metrics.nacks); err != nil {
+		r.t.Fatal(err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	total := 0.0
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			total += metric.GetCounter().GetValue()
+		}
+	}
+	return total
+}
+
+// cutsAreKept restarts the control plane while a stream is open over an inbound listener
+// that was replaced before: the next one must not replace it, for having forgotten.
+func cutsAreKept(t *testing.T, r *rig) {
+	r.server.mu.Lock()
+	cuts := r.server.cuts["solo-0"]
+	r.server.mu.Unlock()
+	if cuts == 0 {
+		t.Fatal("the listener was not cut by an earlier test: nothing to see here")
+	}
+	conn, _ := upgrade(t, r.front("shop/solo"))
+	echo(t, conn, "open")
+	r.kill()
+	r.serve()
+	eventually(t, 15*time.Second, "proxies are back", r.settled)
+	pause(t, envoy.DrainTime+500*time.Millisecond)
+	echo(t, conn, "still open")
+	_ = conn.Close()
 }

@@ -3,9 +3,10 @@ package server
 import (
 	"errors"
 	"fmt"
-	"maps"
+	"net/netip"
 	"slices"
 
+	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/xds"
 	"github.com/sluicemesh/sluice/xds/gate"
 )
@@ -25,33 +26,90 @@ func newNode(id string) *node {
 	return &node{id: id, version: map[xds.TypeURL]uint64{}, watches: map[xds.TypeURL]*watch{}}
 }
 
+// class is what tells the resources of two proxies of one world apart. As a rule all
+// proxies of a service are of one class, or many, if each listens on addresses of its own.
+type class struct {
+	service            mesh.Service
+	inbound, app, park netip.AddrPort
+	outbound           *mesh.Outbound // the first; lists are compared by where they are
+	outbounds          int
+	cuts               uint64
+	early              string // overlays that are armed for it before they are for others
+}
+
+// scenes is what was built last, by class, and all that is worth keeping for the next time.
+type scenes struct {
+	shared xds.Shared
+	built  map[class]xds.Resources
+}
+
 // rebuild computes what each proxy is to have and offers what changed. If a reference
 // leads nowhere it changes nothing and returns why. The caller holds mu.
 func (s *Server) rebuild() error {
-	built := map[string]xds.Resources{}
+	if s.world == nil {
+		return nil
+	}
+	s.scenes.shared.Trim(keptParts * (len(s.world.Services) + len(s.world.Proxies) + 1))
+	built, targets := map[class]xds.Resources{}, make([]xds.Resources, len(s.world.Proxies))
 	var faults []error
-	for id := range s.nodes {
-		resources, errs := s.scene(id).Build(id)
-		for _, err := range errs {
-			s.log.Warn("overlay is left out", "node", id, "error", err)
-		}
-		if err := resources.Check(); err != nil {
-			faults = append(faults, fmt.Errorf("resources of %s: %w", id, err))
+	early := slices.DeleteFunc(s.keys(), func(key mesh.OverlayKey) bool { return len(s.overlays[key].early) == 0 })
+	for i := range s.world.Proxies {
+		p := &s.world.Proxies[i]
+		c := s.classOf(p, early)
+		resources, done := built[c]
+		if !done {
+			var err error
+			if resources, err = s.build(c, p.Node); err != nil {
+				faults = append(faults, fmt.Errorf("resources of %s: %w", p.Node, err))
+			}
+			built[c] = resources
 		}
 		if s.corrupt != nil {
-			s.corrupt(id, &resources)
+			s.corrupt(p.Node, &resources)
 		}
-		built[id] = resources
+		targets[i] = resources
 	}
 	if err := errors.Join(faults...); err != nil {
 		return err
 	}
-	for _, id := range slices.Sorted(maps.Keys(built)) {
-		n := s.nodes[id]
-		n.target = built[id]
-		s.advance(n)
+	s.scenes.built = built
+	for i := range targets { // sorted by node
+		if n := s.nodes[s.world.Proxies[i].Node]; n != nil {
+			n.target = targets[i]
+			s.advance(n)
+		}
 	}
 	return nil
+}
+
+// keptParts bounds what is kept: some resources for each service and proxy.
+const keptParts = 64
+
+func (s *Server) classOf(p *mesh.Proxy, early []mesh.OverlayKey) class {
+	c := class{service: p.Service, inbound: p.Inbound, app: p.App, park: p.Park, outbounds: len(p.Outbound), cuts: s.cuts[p.Node]}
+	if len(p.Outbound) > 0 {
+		c.outbound = &p.Outbound[0]
+	}
+	for _, key := range early {
+		if s.overlays[key].early[p.Node] {
+			c.early += string(key.Kind) + " " + string(key.Callee) + " " + string(key.Caller) + "\n"
+		}
+	}
+	return c
+}
+
+// build builds the resources of a class, of which node is one, and checks what is new.
+func (s *Server) build(c class, node string) (xds.Resources, error) {
+	scene := s.scene(node)
+	scene.Shared = &s.scenes.shared
+	resources, errs := scene.Build(node)
+	for _, err := range errs {
+		s.log.Warn("overlay is left out", "node", node, "error", err)
+	}
+	if former, known := s.scenes.built[c]; known && len(resources.Reuse(&former)) == 0 {
+		return former, nil
+	}
+	return resources, resources.Check()
 }
 
 // scene is what a proxy's resources are made of.

@@ -14,7 +14,9 @@ import (
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	loadstatsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/server/config"
 	"github.com/envoyproxy/go-control-plane/pkg/server/delta/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/server/sotw/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
@@ -59,8 +61,9 @@ type Server struct {
 	started  time.Time
 	world    *mesh.World
 	nodes    map[string]*node
+	scenes   scenes
 	streams  map[int64]*stream
-	requests map[*discoveryv3.DeltaDiscoveryRequest]*stream // between callback and cache
+	requests map[request]*stream // between callback and cache
 	ledger   *gate.Ledger
 	leases   *lease.Table
 	overlays map[mesh.OverlayKey]*installed
@@ -93,13 +96,20 @@ func New(c Config) (*Server, error) {
 		now: c.Now, metrics: m, admin: adminClient(), grpc: grpc.NewServer(),
 		changed: make(chan struct{}), started: c.Now(),
 		nodes: map[string]*node{}, streams: map[int64]*stream{},
-		requests: map[*discoveryv3.DeltaDiscoveryRequest]*stream{},
+		requests: map[request]*stream{},
 		ledger:   gate.NewLedger(), leases: lease.NewTable(c.TTL),
 		overlays: map[mesh.OverlayKey]*installed{}, busy: map[mesh.OverlayKey]chan struct{}{},
 		cuts: map[string]uint64{}, loads: map[string]*loadStream{}, gates: map[*openGate]struct{}{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	ads := &discovery{delta: delta.NewServer(s.ctx, &configCache{s}, &callbacks{s})}
+	// Only of clusters and listeners does an empty request mean all.
+	named := config.DeactivateLegacyWildcardForTypes([]string{
+		string(xds.EndpointType), string(xds.RouteType), string(xds.RuntimeType),
+	})
+	ads := &discovery{
+		delta: delta.NewServer(s.ctx, &configCache{s}, &callbacks{s}, named),
+		state: sotw.NewServer(s.ctx, &configCache{s}, &stateCallbacks{s}, named),
+	}
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, ads)
 	loadstatsv3.RegisterLoadReportingServiceServer(s.grpc, &loadService{server: s})
 	s.SetWorld(c.World)
