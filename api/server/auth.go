@@ -89,7 +89,9 @@ func mayCall(procedure string, role microkernel.Role) bool {
 		sluicev1connect.SluiceServiceListPlansProcedure,
 		sluicev1connect.SluiceServiceGetPlanProcedure,
 		sluicev1connect.SluiceServiceWatchPlanProcedure,
-		sluicev1connect.SluiceServiceCheckPlanProcedure:
+		sluicev1connect.SluiceServiceCheckPlanProcedure,
+		sluicev1connect.SluiceServiceGetReportProcedure,
+		sluicev1connect.SluiceServiceExportAuditProcedure:
 		least = []microkernel.Role{
 			microkernel.Viewer, microkernel.Proposer, microkernel.Approver, microkernel.Admin,
 		}

@@ -31,6 +31,7 @@ type Config struct {
 	Symptoms Symptoms // nil: none are known
 	Proxies  Proxies  // nil: none are known
 	Registry Registry
+	Audit    Audit // nil: nothing can be exported
 	Tokens   Authenticator
 
 	Version, Commit string

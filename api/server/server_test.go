@@ -112,6 +112,20 @@ func TestEveryRoleMayCallWhatItsTableSays(t *testing.T) {
 			}
 			return stream.Err()
 		}},
+		{"GetReport", "vpam", func(c client.Client) error {
+			_, err := c.GetReport(ctx, connect.NewRequest(&sluicev1.GetReportRequest{Id: "hold-1"}))
+			return err
+		}},
+		{"ExportAudit", "vpam", func(c client.Client) error {
+			stream, err := c.ExportAudit(ctx, connect.NewRequest(&sluicev1.ExportAuditRequest{From: 2}))
+			if err != nil {
+				return err
+			}
+			if stream.Receive() && stream.Msg().GetRecords()[0].GetSequence() != 2 {
+				t.Errorf("an export from record 2 begins with %v", stream.Msg().GetRecords()[0])
+			}
+			return stream.Err()
+		}},
 		{"ProposePlan", "pam", func(c client.Client) error { _, err := propose(c, "p"); return err }},
 		{"Pause", "am", func(c client.Client) error {
 			_, err := c.Pause(ctx, connect.NewRequest(&sluicev1.PauseRequest{}))

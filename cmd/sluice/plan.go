@@ -92,7 +92,7 @@ func (a *app) planCommand() *cobra.Command {
 		Use: "plan", Short: "Check, propose, list, show, watch, abort and format plans",
 		Example: "  sluice plan check cart.plan\n  sluice plan propose cart.plan --wait\n  sluice plan list",
 	}
-	command.AddCommand(a.planCheckCommand(), a.planProposeCommand(), a.planListCommand(), a.planShowCommand(),
+	command.AddCommand(a.planCheckCommand(), a.planProposeCommand(), a.planListCommand(), a.planShowCommand(), a.planReportCommand(),
 		a.planWatchCommand(), a.planAbortCommand(), a.planFmtCommand())
 	return command
 }

@@ -72,7 +72,8 @@ throttled, 130 interrupted.`,
 		&cobra.Group{ID: "plan", Title: "Plans:"}, &cobra.Group{ID: "other", Title: "Other:"})
 	add(root, "look", a.statusCommand(), a.topologyCommand(), a.groupsCommand(), a.proxiesCommand())
 	add(root, "recover", a.restartCommand(), a.drainCommand(), a.restoreCommand())
-	add(root, "plan", a.planCommand(), a.approveCommand(), a.pauseCommand(), a.resumeCommand())
+	add(root, "plan", a.planCommand(), a.approveCommand(), a.pauseCommand(), a.resumeCommand(),
+		a.auditCommand())
 	add(root, "other", a.versionCommand())
 	add(root, "other", extra()...)
 	root.SetHelpCommandGroupID("other")
@@ -161,5 +162,6 @@ func (a *app) within(ctx context.Context, suits time.Duration) (context.Context,
 // Time limits of commands without --timeout.
 const (
 	callTimeout   = 30 * time.Second
+	auditTimeout  = 10 * time.Minute // a stream of all that was ever written
 	followTimeout = 15 * time.Minute
 )

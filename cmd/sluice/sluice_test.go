@@ -101,6 +101,9 @@ func (b *bench) step(t *testing.T, d *datadriven.TestData) string {
 			"approver": fakeplane.ApproverToken, "admin": fakeplane.AdminToken, "nobody": "", "stranger": "somebody-elses-token",
 		}[d.CmdArgs[0].Key]
 		return ""
+	case "tampered":
+		b.plane.Tampered = true
+		return ""
 	case "save":
 		stdout, stderr, code := b.run(t.Context(), "", strings.Fields(d.Input)...)
 		if code != 0 {

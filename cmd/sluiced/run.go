@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/sluicemesh/sluice/api/server"
+	sluicev1 "github.com/sluicemesh/sluice/api/sluice/v1"
 	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/mesh/dashboard"
 	"github.com/sluicemesh/sluice/mesh/local"
@@ -241,6 +242,7 @@ func (d *daemon) makeAPI() (http.Handler, error) {
 			Snapshots: d.feed, Registry: d.feed, Symptoms: symptoms{d.feed}, Overlays: d.kernel.Overlays,
 		},
 		Symptoms: symptoms{d.feed}, Proxies: proxies{d.proxies}, Registry: d.feed, Tokens: secrets,
+		Audit:   d.audit,
 		Version: version, Commit: commit, Started: d.started,
 		Dashboard: dashboard.Handler(),
 		Metrics:   promhttp.HandlerFor(d.metrics, promhttp.HandlerOpts{}),
@@ -314,9 +316,22 @@ func (d *daemon) kernelConfig(tracer trace.Tracer) driver.Config {
 	}
 }
 
+// journalPath is the directory of the journal.
+func (d *daemon) journalPath() string { return filepath.Join(d.opts.state, "journal") }
+
+// audit reads the journal beside the kernel that writes it.
+func (d *daemon) audit(visit func(*sluicev1.AuditRecord) error) error {
+	_, err := journal.Export(d.journalPath(), func(r journal.Sealed) error {
+		return visit(&sluicev1.AuditRecord{
+			Sequence: uint64(r.Seq), Term: r.Term, Before: r.Before[:], Hash: r.Hash[:], Event: r.Payload,
+		})
+	})
+	return err
+}
+
 // openJournal opens the journal in the state directory.
 func (d *daemon) openJournal() (driver.Journal, error) {
-	disk, err := journal.Directory(filepath.Join(d.opts.state, "journal"))
+	disk, err := journal.Directory(d.journalPath())
 	if err != nil {
 		return nil, err
 	}

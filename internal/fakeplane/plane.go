@@ -20,6 +20,8 @@ import (
 type Plane struct {
 	Start time.Time
 	Auto  bool // plans run to their end as soon as they are submitted
+	// Tampered makes the last record of the audit one that was changed.
+	Tampered bool
 
 	mu       sync.Mutex
 	now      time.Time

@@ -22,7 +22,7 @@ func (p *Plane) Handler(page http.Handler) (http.Handler, error) {
 	return server.New(server.Config{
 		Kernel:   p,
 		Topology: &server.Evidence{Snapshots: p, Registry: p, Symptoms: p, Overlays: p.Overlays},
-		Symptoms: p, Proxies: p, Registry: p, Tokens: tokens,
+		Symptoms: p, Proxies: p, Registry: p, Audit: p.Audit, Tokens: tokens,
 		Version: "v0.1.0", Commit: "0123456789abcdef", Started: p.Status().Started, Dashboard: page,
 	})
 }

@@ -24,6 +24,34 @@ func Verify(path string) (Summary, error) {
 
 // VerifyDisk is Verify for any Disk.
 func VerifyDisk(disk Disk) (Summary, error) {
+	decode := decoding(func(Entry) error { return nil })
+	return read(disk, func(_ Hash, r record) error { return decode(r) })
+}
+
+// Sealed is a record as it stands in the chain: Hash is the SHA-256 of Before, Seq and Term
+// (8 bytes each, little-endian) and Payload, one after the other.
+type Sealed struct {
+	Seq     Seq
+	Term    uint64
+	Before  Hash
+	Hash    Hash
+	Payload []byte // canonical JSON of the event; belongs to the receiver
+}
+
+// Export verifies the journal in the directory at path as Verify does, and calls visit for
+// each of its records, oldest first. It ends with visit's first error.
+func Export(path string, visit func(Sealed) error) (Summary, error) {
+	if _, err := os.Stat(path); err != nil {
+		return Summary{}, err
+	}
+	return read(directory{path: path, readOnly: true}, func(before Hash, r record) error {
+		return visit(Sealed{Seq: r.seq, Term: r.term, Before: before, Hash: r.hash, Payload: r.payload})
+	})
+}
+
+// read walks over every record that is still there, those put away first, and calls visit
+// with the hash of the record before.
+func read(disk Disk, visit func(before Hash, r record) error) (Summary, error) {
 	names, reserve, err := list(disk)
 	if err != nil {
 		return Summary{}, err
@@ -44,10 +72,13 @@ func VerifyDisk(disk Disk) (Summary, error) {
 		return Summary{}, err
 	}
 	sum := Summary{Segments: len(names)}
-	walk, err := walkFrom(from, disk, names, decoding(func(Entry) error {
+	before := from.last
+	walk, err := walkFrom(from, disk, names, func(r record) error {
 		sum.Records++
-		return nil
-	}))
+		last := before
+		before = r.hash
+		return visit(last, r)
+	})
 	sum.Term, sum.Head, sum.Torn = walk.pos.term, walk.pos.last, walk.torn
 	return sum, err
 }

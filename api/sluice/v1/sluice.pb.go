@@ -78,6 +78,55 @@ func (Program_Format) EnumDescriptor() ([]byte, []int) {
 	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30, 0}
 }
 
+type GetReportRequest_Format int32
+
+const (
+	GetReportRequest_FORMAT_UNSPECIFIED GetReportRequest_Format = 0 // Markdown
+	GetReportRequest_FORMAT_MARKDOWN    GetReportRequest_Format = 1
+	GetReportRequest_FORMAT_HTML        GetReportRequest_Format = 2
+)
+
+// Enum value maps for GetReportRequest_Format.
+var (
+	GetReportRequest_Format_name = map[int32]string{
+		0: "FORMAT_UNSPECIFIED",
+		1: "FORMAT_MARKDOWN",
+		2: "FORMAT_HTML",
+	}
+	GetReportRequest_Format_value = map[string]int32{
+		"FORMAT_UNSPECIFIED": 0,
+		"FORMAT_MARKDOWN":    1,
+		"FORMAT_HTML":        2,
+	}
+)
+
+func (x GetReportRequest_Format) Enum() *GetReportRequest_Format {
+	p := new(GetReportRequest_Format)
+	*p = x
+	return p
+}
+
+func (x GetReportRequest_Format) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (GetReportRequest_Format) Descriptor() protoreflect.EnumDescriptor {
+	return file_sluice_v1_sluice_proto_enumTypes[1].Descriptor()
+}
+
+func (GetReportRequest_Format) Type() protoreflect.EnumType {
+	return &file_sluice_v1_sluice_proto_enumTypes[1]
+}
+
+func (x GetReportRequest_Format) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GetReportRequest_Format.Descriptor instead.
+func (GetReportRequest_Format) EnumDescriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{43, 0}
+}
+
 type GetStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3091,6 +3140,275 @@ func (*ResumeResponse) Descriptor() ([]byte, []int) {
 	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{42}
 }
 
+type GetReportRequest struct {
+	state         protoimpl.MessageState  `protogen:"open.v1"`
+	Id            string                  `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Format        GetReportRequest_Format `protobuf:"varint,2,opt,name=format,proto3,enum=sluice.v1.GetReportRequest_Format" json:"format,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetReportRequest) Reset() {
+	*x = GetReportRequest{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetReportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetReportRequest) ProtoMessage() {}
+
+func (x *GetReportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetReportRequest.ProtoReflect.Descriptor instead.
+func (*GetReportRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *GetReportRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *GetReportRequest) GetFormat() GetReportRequest_Format {
+	if x != nil {
+		return x.Format
+	}
+	return GetReportRequest_FORMAT_UNSPECIFIED
+}
+
+type GetReportResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	MediaType     string                 `protobuf:"bytes,1,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
+	Report        []byte                 `protobuf:"bytes,2,opt,name=report,proto3" json:"report,omitempty"` // UTF-8
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetReportResponse) Reset() {
+	*x = GetReportResponse{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetReportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetReportResponse) ProtoMessage() {}
+
+func (x *GetReportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetReportResponse.ProtoReflect.Descriptor instead.
+func (*GetReportResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *GetReportResponse) GetMediaType() string {
+	if x != nil {
+		return x.MediaType
+	}
+	return ""
+}
+
+func (x *GetReportResponse) GetReport() []byte {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+type ExportAuditRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          uint64                 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"` // sequence number of the first record, 0 = the oldest that is kept
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportAuditRequest) Reset() {
+	*x = ExportAuditRequest{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportAuditRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportAuditRequest) ProtoMessage() {}
+
+func (x *ExportAuditRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportAuditRequest.ProtoReflect.Descriptor instead.
+func (*ExportAuditRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ExportAuditRequest) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+type ExportAuditResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Records       []*AuditRecord         `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportAuditResponse) Reset() {
+	*x = ExportAuditResponse{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportAuditResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportAuditResponse) ProtoMessage() {}
+
+func (x *ExportAuditResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportAuditResponse.ProtoReflect.Descriptor instead.
+func (*ExportAuditResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ExportAuditResponse) GetRecords() []*AuditRecord {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+// hash = SHA-256(before, sequence and term as 8 bytes each in little-endian order, event).
+type AuditRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sequence      uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"` // 1, 2, 3, ... without a gap
+	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`         // of the leader that wrote it
+	Before        []byte                 `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"`      // hash of the record before, 32 bytes; zeros before the first
+	Hash          []byte                 `protobuf:"bytes,4,opt,name=hash,proto3" json:"hash,omitempty"`          // 32 bytes
+	Event         []byte                 `protobuf:"bytes,5,opt,name=event,proto3" json:"event,omitempty"`        // canonical JSON: {"v":1,"type":...,"event":{...}}
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditRecord) Reset() {
+	*x = AuditRecord{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditRecord) ProtoMessage() {}
+
+func (x *AuditRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
+func (*AuditRecord) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *AuditRecord) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *AuditRecord) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *AuditRecord) GetBefore() []byte {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *AuditRecord) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *AuditRecord) GetEvent() []byte {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
 var File_sluice_v1_sluice_proto protoreflect.FileDescriptor
 
 const file_sluice_v1_sluice_proto_rawDesc = "" +
@@ -3343,7 +3661,28 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\rPauseResponse\"\x1f\n" +
 	"\rResumeRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x10\n" +
-	"\x0eResumeResponse2\x84\b\n" +
+	"\x0eResumeResponse\"\xa6\x01\n" +
+	"\x10GetReportRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
+	"\x06format\x18\x02 \x01(\x0e2\".sluice.v1.GetReportRequest.FormatR\x06format\"F\n" +
+	"\x06Format\x12\x16\n" +
+	"\x12FORMAT_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fFORMAT_MARKDOWN\x10\x01\x12\x0f\n" +
+	"\vFORMAT_HTML\x10\x02\"J\n" +
+	"\x11GetReportResponse\x12\x1d\n" +
+	"\n" +
+	"media_type\x18\x01 \x01(\tR\tmediaType\x12\x16\n" +
+	"\x06report\x18\x02 \x01(\fR\x06report\"(\n" +
+	"\x12ExportAuditRequest\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\x04R\x04from\"G\n" +
+	"\x13ExportAuditResponse\x120\n" +
+	"\arecords\x18\x01 \x03(\v2\x16.sluice.v1.AuditRecordR\arecords\"\x7f\n" +
+	"\vAuditRecord\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x16\n" +
+	"\x06before\x18\x03 \x01(\fR\x06before\x12\x12\n" +
+	"\x04hash\x18\x04 \x01(\fR\x04hash\x12\x14\n" +
+	"\x05event\x18\x05 \x01(\fR\x05event2\x9c\t\n" +
 	"\rSluiceService\x12F\n" +
 	"\tGetStatus\x12\x1b.sluice.v1.GetStatusRequest\x1a\x1c.sluice.v1.GetStatusResponse\x12L\n" +
 	"\vGetTopology\x12\x1d.sluice.v1.GetTopologyRequest\x1a\x1e.sluice.v1.GetTopologyResponse\x12C\n" +
@@ -3353,7 +3692,9 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\tListPlans\x12\x1b.sluice.v1.ListPlansRequest\x1a\x1c.sluice.v1.ListPlansResponse\x12@\n" +
 	"\aGetPlan\x12\x19.sluice.v1.GetPlanRequest\x1a\x1a.sluice.v1.GetPlanResponse\x12H\n" +
 	"\tWatchPlan\x12\x1b.sluice.v1.WatchPlanRequest\x1a\x1c.sluice.v1.WatchPlanResponse0\x01\x12F\n" +
-	"\tCheckPlan\x12\x1b.sluice.v1.CheckPlanRequest\x1a\x1c.sluice.v1.CheckPlanResponse\x12L\n" +
+	"\tCheckPlan\x12\x1b.sluice.v1.CheckPlanRequest\x1a\x1c.sluice.v1.CheckPlanResponse\x12F\n" +
+	"\tGetReport\x12\x1b.sluice.v1.GetReportRequest\x1a\x1c.sluice.v1.GetReportResponse\x12N\n" +
+	"\vExportAudit\x12\x1d.sluice.v1.ExportAuditRequest\x1a\x1e.sluice.v1.ExportAuditResponse0\x01\x12L\n" +
 	"\vProposePlan\x12\x1d.sluice.v1.ProposePlanRequest\x1a\x1e.sluice.v1.ProposePlanResponse\x12L\n" +
 	"\vApprovePlan\x12\x1d.sluice.v1.ApprovePlanRequest\x1a\x1e.sluice.v1.ApprovePlanResponse\x12F\n" +
 	"\tAbortPlan\x12\x1b.sluice.v1.AbortPlanRequest\x1a\x1c.sluice.v1.AbortPlanResponse\x12:\n" +
@@ -3372,131 +3713,143 @@ func file_sluice_v1_sluice_proto_rawDescGZIP() []byte {
 	return file_sluice_v1_sluice_proto_rawDescData
 }
 
-var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_sluice_v1_sluice_proto_goTypes = []any{
 	(Program_Format)(0),           // 0: sluice.v1.Program.Format
-	(*GetStatusRequest)(nil),      // 1: sluice.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),     // 2: sluice.v1.GetStatusResponse
-	(*GetTopologyRequest)(nil),    // 3: sluice.v1.GetTopologyRequest
-	(*GetTopologyResponse)(nil),   // 4: sluice.v1.GetTopologyResponse
-	(*Service)(nil),               // 5: sluice.v1.Service
-	(*Instance)(nil),              // 6: sluice.v1.Instance
-	(*Edge)(nil),                  // 7: sluice.v1.Edge
-	(*GetGroupRequest)(nil),       // 8: sluice.v1.GetGroupRequest
-	(*GetGroupResponse)(nil),      // 9: sluice.v1.GetGroupResponse
-	(*Suspect)(nil),               // 10: sluice.v1.Suspect
-	(*Member)(nil),                // 11: sluice.v1.Member
-	(*Missed)(nil),                // 12: sluice.v1.Missed
-	(*ListSymptomsRequest)(nil),   // 13: sluice.v1.ListSymptomsRequest
-	(*ListSymptomsResponse)(nil),  // 14: sluice.v1.ListSymptomsResponse
-	(*Symptom)(nil),               // 15: sluice.v1.Symptom
-	(*ListProxiesRequest)(nil),    // 16: sluice.v1.ListProxiesRequest
-	(*ListProxiesResponse)(nil),   // 17: sluice.v1.ListProxiesResponse
-	(*Proxy)(nil),                 // 18: sluice.v1.Proxy
-	(*ProxyResource)(nil),         // 19: sluice.v1.ProxyResource
-	(*ProxyChange)(nil),           // 20: sluice.v1.ProxyChange
-	(*ProxyType)(nil),             // 21: sluice.v1.ProxyType
-	(*ListPlansRequest)(nil),      // 22: sluice.v1.ListPlansRequest
-	(*ListPlansResponse)(nil),     // 23: sluice.v1.ListPlansResponse
-	(*GetPlanRequest)(nil),        // 24: sluice.v1.GetPlanRequest
-	(*GetPlanResponse)(nil),       // 25: sluice.v1.GetPlanResponse
-	(*WatchPlanRequest)(nil),      // 26: sluice.v1.WatchPlanRequest
-	(*WatchPlanResponse)(nil),     // 27: sluice.v1.WatchPlanResponse
-	(*Plan)(nil),                  // 28: sluice.v1.Plan
-	(*PlanStep)(nil),              // 29: sluice.v1.PlanStep
-	(*Fault)(nil),                 // 30: sluice.v1.Fault
-	(*Program)(nil),               // 31: sluice.v1.Program
-	(*CheckPlanRequest)(nil),      // 32: sluice.v1.CheckPlanRequest
-	(*CheckPlanResponse)(nil),     // 33: sluice.v1.CheckPlanResponse
-	(*ProposePlanRequest)(nil),    // 34: sluice.v1.ProposePlanRequest
-	(*ProposePlanResponse)(nil),   // 35: sluice.v1.ProposePlanResponse
-	(*ApprovePlanRequest)(nil),    // 36: sluice.v1.ApprovePlanRequest
-	(*ApprovePlanResponse)(nil),   // 37: sluice.v1.ApprovePlanResponse
-	(*AbortPlanRequest)(nil),      // 38: sluice.v1.AbortPlanRequest
-	(*AbortPlanResponse)(nil),     // 39: sluice.v1.AbortPlanResponse
-	(*PauseRequest)(nil),          // 40: sluice.v1.PauseRequest
-	(*PauseResponse)(nil),         // 41: sluice.v1.PauseResponse
-	(*ResumeRequest)(nil),         // 42: sluice.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 43: sluice.v1.ResumeResponse
-	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 45: google.protobuf.Duration
+	(GetReportRequest_Format)(0),  // 1: sluice.v1.GetReportRequest.Format
+	(*GetStatusRequest)(nil),      // 2: sluice.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),     // 3: sluice.v1.GetStatusResponse
+	(*GetTopologyRequest)(nil),    // 4: sluice.v1.GetTopologyRequest
+	(*GetTopologyResponse)(nil),   // 5: sluice.v1.GetTopologyResponse
+	(*Service)(nil),               // 6: sluice.v1.Service
+	(*Instance)(nil),              // 7: sluice.v1.Instance
+	(*Edge)(nil),                  // 8: sluice.v1.Edge
+	(*GetGroupRequest)(nil),       // 9: sluice.v1.GetGroupRequest
+	(*GetGroupResponse)(nil),      // 10: sluice.v1.GetGroupResponse
+	(*Suspect)(nil),               // 11: sluice.v1.Suspect
+	(*Member)(nil),                // 12: sluice.v1.Member
+	(*Missed)(nil),                // 13: sluice.v1.Missed
+	(*ListSymptomsRequest)(nil),   // 14: sluice.v1.ListSymptomsRequest
+	(*ListSymptomsResponse)(nil),  // 15: sluice.v1.ListSymptomsResponse
+	(*Symptom)(nil),               // 16: sluice.v1.Symptom
+	(*ListProxiesRequest)(nil),    // 17: sluice.v1.ListProxiesRequest
+	(*ListProxiesResponse)(nil),   // 18: sluice.v1.ListProxiesResponse
+	(*Proxy)(nil),                 // 19: sluice.v1.Proxy
+	(*ProxyResource)(nil),         // 20: sluice.v1.ProxyResource
+	(*ProxyChange)(nil),           // 21: sluice.v1.ProxyChange
+	(*ProxyType)(nil),             // 22: sluice.v1.ProxyType
+	(*ListPlansRequest)(nil),      // 23: sluice.v1.ListPlansRequest
+	(*ListPlansResponse)(nil),     // 24: sluice.v1.ListPlansResponse
+	(*GetPlanRequest)(nil),        // 25: sluice.v1.GetPlanRequest
+	(*GetPlanResponse)(nil),       // 26: sluice.v1.GetPlanResponse
+	(*WatchPlanRequest)(nil),      // 27: sluice.v1.WatchPlanRequest
+	(*WatchPlanResponse)(nil),     // 28: sluice.v1.WatchPlanResponse
+	(*Plan)(nil),                  // 29: sluice.v1.Plan
+	(*PlanStep)(nil),              // 30: sluice.v1.PlanStep
+	(*Fault)(nil),                 // 31: sluice.v1.Fault
+	(*Program)(nil),               // 32: sluice.v1.Program
+	(*CheckPlanRequest)(nil),      // 33: sluice.v1.CheckPlanRequest
+	(*CheckPlanResponse)(nil),     // 34: sluice.v1.CheckPlanResponse
+	(*ProposePlanRequest)(nil),    // 35: sluice.v1.ProposePlanRequest
+	(*ProposePlanResponse)(nil),   // 36: sluice.v1.ProposePlanResponse
+	(*ApprovePlanRequest)(nil),    // 37: sluice.v1.ApprovePlanRequest
+	(*ApprovePlanResponse)(nil),   // 38: sluice.v1.ApprovePlanResponse
+	(*AbortPlanRequest)(nil),      // 39: sluice.v1.AbortPlanRequest
+	(*AbortPlanResponse)(nil),     // 40: sluice.v1.AbortPlanResponse
+	(*PauseRequest)(nil),          // 41: sluice.v1.PauseRequest
+	(*PauseResponse)(nil),         // 42: sluice.v1.PauseResponse
+	(*ResumeRequest)(nil),         // 43: sluice.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 44: sluice.v1.ResumeResponse
+	(*GetReportRequest)(nil),      // 45: sluice.v1.GetReportRequest
+	(*GetReportResponse)(nil),     // 46: sluice.v1.GetReportResponse
+	(*ExportAuditRequest)(nil),    // 47: sluice.v1.ExportAuditRequest
+	(*ExportAuditResponse)(nil),   // 48: sluice.v1.ExportAuditResponse
+	(*AuditRecord)(nil),           // 49: sluice.v1.AuditRecord
+	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 51: google.protobuf.Duration
 }
 var file_sluice_v1_sluice_proto_depIdxs = []int32{
-	44, // 0: sluice.v1.GetStatusResponse.started:type_name -> google.protobuf.Timestamp
-	5,  // 1: sluice.v1.GetTopologyResponse.services:type_name -> sluice.v1.Service
-	7,  // 2: sluice.v1.GetTopologyResponse.edges:type_name -> sluice.v1.Edge
-	44, // 3: sluice.v1.GetTopologyResponse.at:type_name -> google.protobuf.Timestamp
-	6,  // 4: sluice.v1.Service.instances:type_name -> sluice.v1.Instance
-	44, // 5: sluice.v1.Edge.first_seen:type_name -> google.protobuf.Timestamp
-	44, // 6: sluice.v1.Edge.last_seen:type_name -> google.protobuf.Timestamp
-	44, // 7: sluice.v1.GetGroupRequest.onset:type_name -> google.protobuf.Timestamp
-	45, // 8: sluice.v1.GetGroupRequest.window:type_name -> google.protobuf.Duration
-	10, // 9: sluice.v1.GetGroupResponse.suspects:type_name -> sluice.v1.Suspect
-	11, // 10: sluice.v1.GetGroupResponse.members:type_name -> sluice.v1.Member
-	12, // 11: sluice.v1.GetGroupResponse.missed:type_name -> sluice.v1.Missed
-	7,  // 12: sluice.v1.Member.why:type_name -> sluice.v1.Edge
-	15, // 13: sluice.v1.ListSymptomsResponse.symptoms:type_name -> sluice.v1.Symptom
-	44, // 14: sluice.v1.Symptom.onset:type_name -> google.protobuf.Timestamp
-	44, // 15: sluice.v1.Symptom.noticed:type_name -> google.protobuf.Timestamp
-	18, // 16: sluice.v1.ListProxiesResponse.proxies:type_name -> sluice.v1.Proxy
-	44, // 17: sluice.v1.Proxy.since:type_name -> google.protobuf.Timestamp
-	21, // 18: sluice.v1.Proxy.types:type_name -> sluice.v1.ProxyType
-	19, // 19: sluice.v1.Proxy.config:type_name -> sluice.v1.ProxyResource
-	20, // 20: sluice.v1.Proxy.diff:type_name -> sluice.v1.ProxyChange
-	44, // 21: sluice.v1.ProxyType.at:type_name -> google.protobuf.Timestamp
-	28, // 22: sluice.v1.ListPlansResponse.plans:type_name -> sluice.v1.Plan
-	28, // 23: sluice.v1.GetPlanResponse.plan:type_name -> sluice.v1.Plan
-	28, // 24: sluice.v1.WatchPlanResponse.plan:type_name -> sluice.v1.Plan
-	30, // 25: sluice.v1.Plan.faults:type_name -> sluice.v1.Fault
-	29, // 26: sluice.v1.Plan.steps:type_name -> sluice.v1.PlanStep
-	44, // 27: sluice.v1.Plan.proposed:type_name -> google.protobuf.Timestamp
-	44, // 28: sluice.v1.Plan.ended:type_name -> google.protobuf.Timestamp
-	44, // 29: sluice.v1.PlanStep.started:type_name -> google.protobuf.Timestamp
-	44, // 30: sluice.v1.PlanStep.acked:type_name -> google.protobuf.Timestamp
-	44, // 31: sluice.v1.PlanStep.ended:type_name -> google.protobuf.Timestamp
+	50, // 0: sluice.v1.GetStatusResponse.started:type_name -> google.protobuf.Timestamp
+	6,  // 1: sluice.v1.GetTopologyResponse.services:type_name -> sluice.v1.Service
+	8,  // 2: sluice.v1.GetTopologyResponse.edges:type_name -> sluice.v1.Edge
+	50, // 3: sluice.v1.GetTopologyResponse.at:type_name -> google.protobuf.Timestamp
+	7,  // 4: sluice.v1.Service.instances:type_name -> sluice.v1.Instance
+	50, // 5: sluice.v1.Edge.first_seen:type_name -> google.protobuf.Timestamp
+	50, // 6: sluice.v1.Edge.last_seen:type_name -> google.protobuf.Timestamp
+	50, // 7: sluice.v1.GetGroupRequest.onset:type_name -> google.protobuf.Timestamp
+	51, // 8: sluice.v1.GetGroupRequest.window:type_name -> google.protobuf.Duration
+	11, // 9: sluice.v1.GetGroupResponse.suspects:type_name -> sluice.v1.Suspect
+	12, // 10: sluice.v1.GetGroupResponse.members:type_name -> sluice.v1.Member
+	13, // 11: sluice.v1.GetGroupResponse.missed:type_name -> sluice.v1.Missed
+	8,  // 12: sluice.v1.Member.why:type_name -> sluice.v1.Edge
+	16, // 13: sluice.v1.ListSymptomsResponse.symptoms:type_name -> sluice.v1.Symptom
+	50, // 14: sluice.v1.Symptom.onset:type_name -> google.protobuf.Timestamp
+	50, // 15: sluice.v1.Symptom.noticed:type_name -> google.protobuf.Timestamp
+	19, // 16: sluice.v1.ListProxiesResponse.proxies:type_name -> sluice.v1.Proxy
+	50, // 17: sluice.v1.Proxy.since:type_name -> google.protobuf.Timestamp
+	22, // 18: sluice.v1.Proxy.types:type_name -> sluice.v1.ProxyType
+	20, // 19: sluice.v1.Proxy.config:type_name -> sluice.v1.ProxyResource
+	21, // 20: sluice.v1.Proxy.diff:type_name -> sluice.v1.ProxyChange
+	50, // 21: sluice.v1.ProxyType.at:type_name -> google.protobuf.Timestamp
+	29, // 22: sluice.v1.ListPlansResponse.plans:type_name -> sluice.v1.Plan
+	29, // 23: sluice.v1.GetPlanResponse.plan:type_name -> sluice.v1.Plan
+	29, // 24: sluice.v1.WatchPlanResponse.plan:type_name -> sluice.v1.Plan
+	31, // 25: sluice.v1.Plan.faults:type_name -> sluice.v1.Fault
+	30, // 26: sluice.v1.Plan.steps:type_name -> sluice.v1.PlanStep
+	50, // 27: sluice.v1.Plan.proposed:type_name -> google.protobuf.Timestamp
+	50, // 28: sluice.v1.Plan.ended:type_name -> google.protobuf.Timestamp
+	50, // 29: sluice.v1.PlanStep.started:type_name -> google.protobuf.Timestamp
+	50, // 30: sluice.v1.PlanStep.acked:type_name -> google.protobuf.Timestamp
+	50, // 31: sluice.v1.PlanStep.ended:type_name -> google.protobuf.Timestamp
 	0,  // 32: sluice.v1.Program.format:type_name -> sluice.v1.Program.Format
-	31, // 33: sluice.v1.CheckPlanRequest.program:type_name -> sluice.v1.Program
-	30, // 34: sluice.v1.CheckPlanResponse.faults:type_name -> sluice.v1.Fault
-	20, // 35: sluice.v1.CheckPlanResponse.diff:type_name -> sluice.v1.ProxyChange
-	31, // 36: sluice.v1.ProposePlanRequest.program:type_name -> sluice.v1.Program
-	45, // 37: sluice.v1.ProposePlanResponse.retry_after:type_name -> google.protobuf.Duration
-	30, // 38: sluice.v1.ProposePlanResponse.faults:type_name -> sluice.v1.Fault
-	28, // 39: sluice.v1.ApprovePlanResponse.plan:type_name -> sluice.v1.Plan
-	28, // 40: sluice.v1.AbortPlanResponse.plan:type_name -> sluice.v1.Plan
-	1,  // 41: sluice.v1.SluiceService.GetStatus:input_type -> sluice.v1.GetStatusRequest
-	3,  // 42: sluice.v1.SluiceService.GetTopology:input_type -> sluice.v1.GetTopologyRequest
-	8,  // 43: sluice.v1.SluiceService.GetGroup:input_type -> sluice.v1.GetGroupRequest
-	13, // 44: sluice.v1.SluiceService.ListSymptoms:input_type -> sluice.v1.ListSymptomsRequest
-	16, // 45: sluice.v1.SluiceService.ListProxies:input_type -> sluice.v1.ListProxiesRequest
-	22, // 46: sluice.v1.SluiceService.ListPlans:input_type -> sluice.v1.ListPlansRequest
-	24, // 47: sluice.v1.SluiceService.GetPlan:input_type -> sluice.v1.GetPlanRequest
-	26, // 48: sluice.v1.SluiceService.WatchPlan:input_type -> sluice.v1.WatchPlanRequest
-	32, // 49: sluice.v1.SluiceService.CheckPlan:input_type -> sluice.v1.CheckPlanRequest
-	34, // 50: sluice.v1.SluiceService.ProposePlan:input_type -> sluice.v1.ProposePlanRequest
-	36, // 51: sluice.v1.SluiceService.ApprovePlan:input_type -> sluice.v1.ApprovePlanRequest
-	38, // 52: sluice.v1.SluiceService.AbortPlan:input_type -> sluice.v1.AbortPlanRequest
-	40, // 53: sluice.v1.SluiceService.Pause:input_type -> sluice.v1.PauseRequest
-	42, // 54: sluice.v1.SluiceService.Resume:input_type -> sluice.v1.ResumeRequest
-	2,  // 55: sluice.v1.SluiceService.GetStatus:output_type -> sluice.v1.GetStatusResponse
-	4,  // 56: sluice.v1.SluiceService.GetTopology:output_type -> sluice.v1.GetTopologyResponse
-	9,  // 57: sluice.v1.SluiceService.GetGroup:output_type -> sluice.v1.GetGroupResponse
-	14, // 58: sluice.v1.SluiceService.ListSymptoms:output_type -> sluice.v1.ListSymptomsResponse
-	17, // 59: sluice.v1.SluiceService.ListProxies:output_type -> sluice.v1.ListProxiesResponse
-	23, // 60: sluice.v1.SluiceService.ListPlans:output_type -> sluice.v1.ListPlansResponse
-	25, // 61: sluice.v1.SluiceService.GetPlan:output_type -> sluice.v1.GetPlanResponse
-	27, // 62: sluice.v1.SluiceService.WatchPlan:output_type -> sluice.v1.WatchPlanResponse
-	33, // 63: sluice.v1.SluiceService.CheckPlan:output_type -> sluice.v1.CheckPlanResponse
-	35, // 64: sluice.v1.SluiceService.ProposePlan:output_type -> sluice.v1.ProposePlanResponse
-	37, // 65: sluice.v1.SluiceService.ApprovePlan:output_type -> sluice.v1.ApprovePlanResponse
-	39, // 66: sluice.v1.SluiceService.AbortPlan:output_type -> sluice.v1.AbortPlanResponse
-	41, // 67: sluice.v1.SluiceService.Pause:output_type -> sluice.v1.PauseResponse
-	43, // 68: sluice.v1.SluiceService.Resume:output_type -> sluice.v1.ResumeResponse
-	55, // [55:69] is the sub-list for method output_type
-	41, // [41:55] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	32, // 33: sluice.v1.CheckPlanRequest.program:type_name -> sluice.v1.Program
+	31, // 34: sluice.v1.CheckPlanResponse.faults:type_name -> sluice.v1.Fault
+	21, // 35: sluice.v1.CheckPlanResponse.diff:type_name -> sluice.v1.ProxyChange
+	32, // 36: sluice.v1.ProposePlanRequest.program:type_name -> sluice.v1.Program
+	51, // 37: sluice.v1.ProposePlanResponse.retry_after:type_name -> google.protobuf.Duration
+	31, // 38: sluice.v1.ProposePlanResponse.faults:type_name -> sluice.v1.Fault
+	29, // 39: sluice.v1.ApprovePlanResponse.plan:type_name -> sluice.v1.Plan
+	29, // 40: sluice.v1.AbortPlanResponse.plan:type_name -> sluice.v1.Plan
+	1,  // 41: sluice.v1.GetReportRequest.format:type_name -> sluice.v1.GetReportRequest.Format
+	49, // 42: sluice.v1.ExportAuditResponse.records:type_name -> sluice.v1.AuditRecord
+	2,  // 43: sluice.v1.SluiceService.GetStatus:input_type -> sluice.v1.GetStatusRequest
+	4,  // 44: sluice.v1.SluiceService.GetTopology:input_type -> sluice.v1.GetTopologyRequest
+	9,  // 45: sluice.v1.SluiceService.GetGroup:input_type -> sluice.v1.GetGroupRequest
+	14, // 46: sluice.v1.SluiceService.ListSymptoms:input_type -> sluice.v1.ListSymptomsRequest
+	17, // 47: sluice.v1.SluiceService.ListProxies:input_type -> sluice.v1.ListProxiesRequest
+	23, // 48: sluice.v1.SluiceService.ListPlans:input_type -> sluice.v1.ListPlansRequest
+	25, // 49: sluice.v1.SluiceService.GetPlan:input_type -> sluice.v1.GetPlanRequest
+	27, // 50: sluice.v1.SluiceService.WatchPlan:input_type -> sluice.v1.WatchPlanRequest
+	33, // 51: sluice.v1.SluiceService.CheckPlan:input_type -> sluice.v1.CheckPlanRequest
+	45, // 52: sluice.v1.SluiceService.GetReport:input_type -> sluice.v1.GetReportRequest
+	47, // 53: sluice.v1.SluiceService.ExportAudit:input_type -> sluice.v1.ExportAuditRequest
+	35, // 54: sluice.v1.SluiceService.ProposePlan:input_type -> sluice.v1.ProposePlanRequest
+	37, // 55: sluice.v1.SluiceService.ApprovePlan:input_type -> sluice.v1.ApprovePlanRequest
+	39, // 56: sluice.v1.SluiceService.AbortPlan:input_type -> sluice.v1.AbortPlanRequest
+	41, // 57: sluice.v1.SluiceService.Pause:input_type -> sluice.v1.PauseRequest
+	43, // 58: sluice.v1.SluiceService.Resume:input_type -> sluice.v1.ResumeRequest
+	3,  // 59: sluice.v1.SluiceService.GetStatus:output_type -> sluice.v1.GetStatusResponse
+	5,  // 60: sluice.v1.SluiceService.GetTopology:output_type -> sluice.v1.GetTopologyResponse
+	10, // 61: sluice.v1.SluiceService.GetGroup:output_type -> sluice.v1.GetGroupResponse
+	15, // 62: sluice.v1.SluiceService.ListSymptoms:output_type -> sluice.v1.ListSymptomsResponse
+	18, // 63: sluice.v1.SluiceService.ListProxies:output_type -> sluice.v1.ListProxiesResponse
+	24, // 64: sluice.v1.SluiceService.ListPlans:output_type -> sluice.v1.ListPlansResponse
+	26, // 65: sluice.v1.SluiceService.GetPlan:output_type -> sluice.v1.GetPlanResponse
+	28, // 66: sluice.v1.SluiceService.WatchPlan:output_type -> sluice.v1.WatchPlanResponse
+	34, // 67: sluice.v1.SluiceService.CheckPlan:output_type -> sluice.v1.CheckPlanResponse
+	46, // 68: sluice.v1.SluiceService.GetReport:output_type -> sluice.v1.GetReportResponse
+	48, // 69: sluice.v1.SluiceService.ExportAudit:output_type -> sluice.v1.ExportAuditResponse
+	36, // 70: sluice.v1.SluiceService.ProposePlan:output_type -> sluice.v1.ProposePlanResponse
+	38, // 71: sluice.v1.SluiceService.ApprovePlan:output_type -> sluice.v1.ApprovePlanResponse
+	40, // 72: sluice.v1.SluiceService.AbortPlan:output_type -> sluice.v1.AbortPlanResponse
+	42, // 73: sluice.v1.SluiceService.Pause:output_type -> sluice.v1.PauseResponse
+	44, // 74: sluice.v1.SluiceService.Resume:output_type -> sluice.v1.ResumeResponse
+	59, // [59:75] is the sub-list for method output_type
+	43, // [43:59] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_sluice_proto_init() }
@@ -3509,8 +3862,8 @@ func file_sluice_v1_sluice_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_sluice_proto_rawDesc), len(file_sluice_v1_sluice_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   43,
+			NumEnums:      2,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -57,6 +57,11 @@ const (
 	SluiceServiceWatchPlanProcedure = "/sluice.v1.SluiceService/WatchPlan"
 	// SluiceServiceCheckPlanProcedure is the fully-qualified name of the SluiceService's CheckPlan RPC.
 	SluiceServiceCheckPlanProcedure = "/sluice.v1.SluiceService/CheckPlan"
+	// SluiceServiceGetReportProcedure is the fully-qualified name of the SluiceService's GetReport RPC.
+	SluiceServiceGetReportProcedure = "/sluice.v1.SluiceService/GetReport"
+	// SluiceServiceExportAuditProcedure is the fully-qualified name of the SluiceService's ExportAudit
+	// RPC.
+	SluiceServiceExportAuditProcedure = "/sluice.v1.SluiceService/ExportAudit"
 	// SluiceServiceProposePlanProcedure is the fully-qualified name of the SluiceService's ProposePlan
 	// RPC.
 	SluiceServiceProposePlanProcedure = "/sluice.v1.SluiceService/ProposePlan"
@@ -84,6 +89,11 @@ type SluiceServiceClient interface {
 	// Sends the plan as it is, then again at each change, until it is final.
 	WatchPlan(context.Context, *connect.Request[v1.WatchPlanRequest]) (*connect.ServerStreamForClient[v1.WatchPlanResponse], error)
 	CheckPlan(context.Context, *connect.Request[v1.CheckPlanRequest]) (*connect.Response[v1.CheckPlanResponse], error)
+	// The incident report of one plan.
+	GetReport(context.Context, *connect.Request[v1.GetReportRequest]) (*connect.Response[v1.GetReportResponse], error)
+	// Sends the journal record by record, oldest first, as it stands in the hash chain. The
+	// server verifies it on the way; damage ends the stream with DATA_LOSS.
+	ExportAudit(context.Context, *connect.Request[v1.ExportAuditRequest]) (*connect.ServerStreamForClient[v1.ExportAuditResponse], error)
 	// Role proposer.
 	ProposePlan(context.Context, *connect.Request[v1.ProposePlanRequest]) (*connect.Response[v1.ProposePlanResponse], error)
 	// Role approver, never the proposer of the same plan.
@@ -158,6 +168,18 @@ func NewSluiceServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(sluiceServiceMethods.ByName("CheckPlan")),
 			connect.WithClientOptions(opts...),
 		),
+		getReport: connect.NewClient[v1.GetReportRequest, v1.GetReportResponse](
+			httpClient,
+			baseURL+SluiceServiceGetReportProcedure,
+			connect.WithSchema(sluiceServiceMethods.ByName("GetReport")),
+			connect.WithClientOptions(opts...),
+		),
+		exportAudit: connect.NewClient[v1.ExportAuditRequest, v1.ExportAuditResponse](
+			httpClient,
+			baseURL+SluiceServiceExportAuditProcedure,
+			connect.WithSchema(sluiceServiceMethods.ByName("ExportAudit")),
+			connect.WithClientOptions(opts...),
+		),
 		proposePlan: connect.NewClient[v1.ProposePlanRequest, v1.ProposePlanResponse](
 			httpClient,
 			baseURL+SluiceServiceProposePlanProcedure,
@@ -202,6 +224,8 @@ type sluiceServiceClient struct {
 	getPlan      *connect.Client[v1.GetPlanRequest, v1.GetPlanResponse]
 	watchPlan    *connect.Client[v1.WatchPlanRequest, v1.WatchPlanResponse]
 	checkPlan    *connect.Client[v1.CheckPlanRequest, v1.CheckPlanResponse]
+	getReport    *connect.Client[v1.GetReportRequest, v1.GetReportResponse]
+	exportAudit  *connect.Client[v1.ExportAuditRequest, v1.ExportAuditResponse]
 	proposePlan  *connect.Client[v1.ProposePlanRequest, v1.ProposePlanResponse]
 	approvePlan  *connect.Client[v1.ApprovePlanRequest, v1.ApprovePlanResponse]
 	abortPlan    *connect.Client[v1.AbortPlanRequest, v1.AbortPlanResponse]
@@ -254,6 +278,16 @@ func (c *sluiceServiceClient) CheckPlan(ctx context.Context, req *connect.Reques
 	return c.checkPlan.CallUnary(ctx, req)
 }
 
+// GetReport calls sluice.v1.SluiceService.GetReport.
+func (c *sluiceServiceClient) GetReport(ctx context.Context, req *connect.Request[v1.GetReportRequest]) (*connect.Response[v1.GetReportResponse], error) {
+	return c.getReport.CallUnary(ctx, req)
+}
+
+// ExportAudit calls sluice.v1.SluiceService.ExportAudit.
+func (c *sluiceServiceClient) ExportAudit(ctx context.Context, req *connect.Request[v1.ExportAuditRequest]) (*connect.ServerStreamForClient[v1.ExportAuditResponse], error) {
+	return c.exportAudit.CallServerStream(ctx, req)
+}
+
 // ProposePlan calls sluice.v1.SluiceService.ProposePlan.
 func (c *sluiceServiceClient) ProposePlan(ctx context.Context, req *connect.Request[v1.ProposePlanRequest]) (*connect.Response[v1.ProposePlanResponse], error) {
 	return c.proposePlan.CallUnary(ctx, req)
@@ -292,6 +326,11 @@ type SluiceServiceHandler interface {
 	// Sends the plan as it is, then again at each change, until it is final.
 	WatchPlan(context.Context, *connect.Request[v1.WatchPlanRequest], *connect.ServerStream[v1.WatchPlanResponse]) error
 	CheckPlan(context.Context, *connect.Request[v1.CheckPlanRequest]) (*connect.Response[v1.CheckPlanResponse], error)
+	// The incident report of one plan.
+	GetReport(context.Context, *connect.Request[v1.GetReportRequest]) (*connect.Response[v1.GetReportResponse], error)
+	// Sends the journal record by record, oldest first, as it stands in the hash chain. The
+	// server verifies it on the way; damage ends the stream with DATA_LOSS.
+	ExportAudit(context.Context, *connect.Request[v1.ExportAuditRequest], *connect.ServerStream[v1.ExportAuditResponse]) error
 	// Role proposer.
 	ProposePlan(context.Context, *connect.Request[v1.ProposePlanRequest]) (*connect.Response[v1.ProposePlanResponse], error)
 	// Role approver, never the proposer of the same plan.
@@ -362,6 +401,18 @@ func NewSluiceServiceHandler(svc SluiceServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(sluiceServiceMethods.ByName("CheckPlan")),
 		connect.WithHandlerOptions(opts...),
 	)
+	sluiceServiceGetReportHandler := connect.NewUnaryHandler(
+		SluiceServiceGetReportProcedure,
+		svc.GetReport,
+		connect.WithSchema(sluiceServiceMethods.ByName("GetReport")),
+		connect.WithHandlerOptions(opts...),
+	)
+	sluiceServiceExportAuditHandler := connect.NewServerStreamHandler(
+		SluiceServiceExportAuditProcedure,
+		svc.ExportAudit,
+		connect.WithSchema(sluiceServiceMethods.ByName("ExportAudit")),
+		connect.WithHandlerOptions(opts...),
+	)
 	sluiceServiceProposePlanHandler := connect.NewUnaryHandler(
 		SluiceServiceProposePlanProcedure,
 		svc.ProposePlan,
@@ -412,6 +463,10 @@ func NewSluiceServiceHandler(svc SluiceServiceHandler, opts ...connect.HandlerOp
 			sluiceServiceWatchPlanHandler.ServeHTTP(w, r)
 		case SluiceServiceCheckPlanProcedure:
 			sluiceServiceCheckPlanHandler.ServeHTTP(w, r)
+		case SluiceServiceGetReportProcedure:
+			sluiceServiceGetReportHandler.ServeHTTP(w, r)
+		case SluiceServiceExportAuditProcedure:
+			sluiceServiceExportAuditHandler.ServeHTTP(w, r)
 		case SluiceServiceProposePlanProcedure:
 			sluiceServiceProposePlanHandler.ServeHTTP(w, r)
 		case SluiceServiceApprovePlanProcedure:
@@ -465,6 +520,14 @@ func (UnimplementedSluiceServiceHandler) WatchPlan(context.Context, *connect.Req
 
 func (UnimplementedSluiceServiceHandler) CheckPlan(context.Context, *connect.Request[v1.CheckPlanRequest]) (*connect.Response[v1.CheckPlanResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.SluiceService.CheckPlan is not implemented"))
+}
+
+func (UnimplementedSluiceServiceHandler) GetReport(context.Context, *connect.Request[v1.GetReportRequest]) (*connect.Response[v1.GetReportResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.SluiceService.GetReport is not implemented"))
+}
+
+func (UnimplementedSluiceServiceHandler) ExportAudit(context.Context, *connect.Request[v1.ExportAuditRequest], *connect.ServerStream[v1.ExportAuditResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.SluiceService.ExportAudit is not implemented"))
 }
 
 func (UnimplementedSluiceServiceHandler) ProposePlan(context.Context, *connect.Request[v1.ProposePlanRequest]) (*connect.Response[v1.ProposePlanResponse], error) {
