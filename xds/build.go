@@ -27,6 +27,7 @@ type Scene struct {
 	World    *mesh.World
 	Overlays []Staged
 	Cuts     map[string]uint64 // by node: how often its inbound listener was replaced to end streams
+	Shared   *Shared           // nil: nothing is shared
 }
 
 // Base returns the resources of a proxy with no overlay in force; none if the world
@@ -68,8 +69,7 @@ func (s Scene) Build(node string) (Resources, []error) {
 	}
 	b.inbound()
 	if proxy.Park.IsValid() {
-		b.add(ListenerType, parkName, parkListener(proxy.Park))
-		b.add(RouteType, parkName, parkRoutes(b.http))
+		b.park(proxy.Park)
 	}
 	b.out.Runtime = []Resource{b.keys.resource(b.generation)}
 	b.sort()
@@ -91,7 +91,10 @@ type builder struct {
 func (b *builder) upstream(out mesh.Outbound) {
 	protocol := ProtocolOf(b.scene.World, out.Service)
 	drain := b.overlay(mesh.OverlayDrain, out.Service)
-	b.add(ListenerType, outName(out.Service), outListener(out, protocol))
+	name := outName(out.Service)
+	b.keep(part{t: ListenerType, name: name, at: out.Listen, timeout: out.Timeout, protocol: protocol}, func() proto.Message {
+		return outListener(out, protocol)
+	})
 	if protocol == mesh.TCP {
 		b.cluster(string(out.Service), out.Service, drain)
 		b.breaker(out.Service, drain)
@@ -101,12 +104,21 @@ func (b *builder) upstream(out mesh.Outbound) {
 	b.cluster(string(out.Service), out.Service, nil)
 	b.cluster(Twin(out.Service), out.Service, drain)
 	ejects := b.breaker(out.Service, drain)
-	b.add(RouteType, outName(out.Service), limited(outRoutes(out, ejects),
-		b.limit(mesh.OverlayKey{Kind: mesh.OverlayLimit, Callee: out.Service, Caller: b.proxy.Service}),
-		limitKey(out.Service)))
+	b.outRoutes(out, ejects)
 	if b.arm(drain) {
 		b.keys.drain(out.Service, drain.Drain)
 	}
+}
+
+// outRoutes adds the routes to an upstream, with this caller's rate limit.
+func (b *builder) outRoutes(out mesh.Outbound, ejects bool) {
+	name := outName(out.Service)
+	limit := b.limit(mesh.OverlayKey{Kind: mesh.OverlayLimit, Callee: out.Service, Caller: b.proxy.Service})
+	if ejects || limit != nil {
+		b.add(RouteType, name, limited(outRoutes(out, ejects), limit, limitKey(out.Service)))
+		return
+	}
+	b.keep(part{t: RouteType, name: name, timeout: out.Timeout}, func() proto.Message { return outRoutes(out, false) })
 }
 
 // breaker lowers the circuit breakers towards an upstream, if an overlay says so. It
@@ -178,13 +190,11 @@ func (b *builder) overlay(kind mesh.OverlayKind, callee mesh.Service) *Staged {
 // cluster adds the cluster called name with the endpoints of service.
 func (b *builder) cluster(name string, service mesh.Service, drain *Staged) {
 	protocol := ProtocolOf(b.scene.World, service)
-	cluster, endpoints := edsCluster(name, protocol)
 	park := b.proxy.Park
 	if protocol == mesh.TCP {
 		park = tcpPark(drain)
 	}
-	b.add(ClusterType, name, cluster)
-	b.add(EndpointType, endpoints, assignment(endpoints, b.scene.World, service, drain, park))
+	b.assign(b.eds(name, protocol), service, drain, park)
 }
 
 // inbound adds the way to the proxy's own application.
@@ -194,17 +204,26 @@ func (b *builder) inbound() {
 		return
 	}
 	protocol := ProtocolOf(b.scene.World, p.Service)
-	b.add(ClusterType, AppCluster, appCluster(p.App, protocol))
-	b.add(ListenerType, InboundListener, inListener(p.Inbound, protocol, b.scene.Cuts[p.Node]))
-	if protocol != mesh.TCP {
-		key := mesh.OverlayKey{Kind: mesh.OverlayLimit, Callee: p.Service}
-		b.add(RouteType, InboundListener, limited(inRoutes(), b.limit(key), limitKeyOf(key)))
+	b.keep(part{t: ClusterType, name: AppCluster, at: p.App, protocol: protocol}, func() proto.Message {
+		return appCluster(p.App, protocol)
+	})
+	cuts := b.scene.Cuts[p.Node]
+	b.keep(part{t: ListenerType, name: InboundListener, at: p.Inbound, protocol: protocol, n: cuts}, func() proto.Message {
+		return inListener(p.Inbound, protocol, cuts)
+	})
+	if protocol == mesh.TCP {
+		return
 	}
+	key := mesh.OverlayKey{Kind: mesh.OverlayLimit, Callee: p.Service}
+	if limit := b.limit(key); limit != nil {
+		b.add(RouteType, InboundListener, limited(inRoutes(), limit, limitKeyOf(key)))
+		return
+	}
+	b.keep(part{t: RouteType, name: InboundListener}, func() proto.Message { return inRoutes() })
 }
 
 func (b *builder) add(t TypeURL, name string, m proto.Message) {
-	list := b.out.list(t)
-	*list = append(*list, resource(name, m))
+	b.append(t, resource(name, m))
 }
 
 func (b *builder) sort() {

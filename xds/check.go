@@ -38,74 +38,105 @@ type checker struct {
 	faults    []error
 }
 
+// references are what one resource needs and asks for.
+type references struct {
+	needs []need
+	keys  []string // of the runtime layer
+	fault error
+}
+
+// need is another resource that must be there.
+type need struct {
+	t    TypeURL
+	name string
+	by   string
+}
+
 func (c *checker) fault(format string, args ...any) {
 	c.faults = append(c.faults, fmt.Errorf(format, args...))
 }
 
 func (c *checker) resource(r *Resource) {
+	refs := r.refs
+	if refs == nil {
+		refs = referencesOf(r)
+	}
+	if refs.fault != nil {
+		c.faults = append(c.faults, refs.fault)
+	}
+	for i := range refs.needs {
+		n := &refs.needs[i]
+		if c.resources.Find(n.t, n.name) == nil {
+			c.fault("%s needs %s %q, which there is not", n.by, n.t.Short(), n.name)
+		}
+	}
+	for _, key := range refs.keys {
+		c.keys[key] = true
+	}
+}
+
+// referencesOf reads what a resource refers to out of its message.
+func referencesOf(r *Resource) *references {
+	refs := new(references)
 	switch m := r.Message.(type) {
 	case *clusterv3.Cluster:
 		if m.GetType() == clusterv3.Cluster_EDS {
-			c.need(EndpointType, m.GetEdsClusterConfig().GetServiceName(), "cluster "+r.Name)
+			refs.need(EndpointType, m.GetEdsClusterConfig().GetServiceName(), "cluster "+r.Name)
 		}
 	case *listenerv3.Listener:
 		for _, chain := range m.GetFilterChains() {
 			for _, filter := range chain.GetFilters() {
-				c.filter(r.Name, filter.GetTypedConfig())
+				refs.filter(r.Name, filter.GetTypedConfig())
 			}
 		}
 	case *routev3.RouteConfiguration:
 		for _, host := range m.GetVirtualHosts() {
-			c.limits(r.Name, host)
+			refs.limits(r.Name, host)
 			for _, route := range host.GetRoutes() {
-				c.route(r.Name, route)
+				refs.route(r.Name, route)
 			}
 		}
 	}
+	return refs
 }
 
-func (c *checker) filter(listener string, config *anypb.Any) {
+func (r *references) need(t TypeURL, name, by string) { r.needs = append(r.needs, need{t, name, by}) }
+
+func (r *references) filter(listener string, config *anypb.Any) {
 	message, err := config.UnmarshalNew()
 	if err != nil {
-		c.fault("listener %s: %w", listener, err)
+		r.fault = errors.Join(r.fault, fmt.Errorf("listener %s: %w", listener, err))
 		return
 	}
 	switch f := message.(type) {
 	case *hcmv3.HttpConnectionManager:
-		c.need(RouteType, f.GetRds().GetRouteConfigName(), "listener "+listener)
+		r.need(RouteType, f.GetRds().GetRouteConfigName(), "listener "+listener)
 	case *tcpv3.TcpProxy:
-		c.need(ClusterType, f.GetCluster(), "listener "+listener)
+		r.need(ClusterType, f.GetCluster(), "listener "+listener)
 	}
 }
 
-func (c *checker) route(config string, route *routev3.Route) {
+func (r *references) route(config string, route *routev3.Route) {
 	if key := route.GetMatch().GetRuntimeFraction().GetRuntimeKey(); key != "" {
-		c.keys[key] = true
+		r.keys = append(r.keys, key)
 	}
 	if action := route.GetRoute(); action != nil {
-		c.need(ClusterType, action.GetCluster(), "route "+config)
+		r.need(ClusterType, action.GetCluster(), "route "+config)
 	}
 }
 
 // limits notes the runtime key of a host's rate limit.
-func (c *checker) limits(config string, host *routev3.VirtualHost) {
+func (r *references) limits(config string, host *routev3.VirtualHost) {
 	packed := host.GetTypedPerFilterConfig()[limitFilter]
 	if packed == nil {
 		return
 	}
 	limit := new(ratelimitv3.LocalRateLimit)
 	if err := packed.UnmarshalTo(limit); err != nil {
-		c.fault("route %s: %w", config, err)
+		r.fault = errors.Join(r.fault, fmt.Errorf("route %s: %w", config, err))
 		return
 	}
-	c.keys[limit.GetFilterEnabled().GetRuntimeKey()] = true
-}
-
-// need demands that the resource called name exists.
-func (c *checker) need(t TypeURL, name, by string) {
-	if c.resources.Find(t, name) == nil {
-		c.fault("%s needs %s %q, which there is not", by, t.Short(), name)
-	}
+	r.keys = append(r.keys, limit.GetFilterEnabled().GetRuntimeKey())
 }
 
 // runtime demands that somebody asks for each key that is set.

@@ -51,6 +51,8 @@ type Resource struct {
 	Version string // a hash of Body
 	Body    *anypb.Any
 	Message proto.Message
+
+	refs *references // of Message; nil = not read yet
 }
 
 // Resources is everything that one proxy gets, by type; each list is sorted by name.
@@ -95,13 +97,16 @@ func (r *Resources) Find(t TypeURL, name string) *Resource {
 
 // Same reports whether a and b have the same resources of type t in the same versions.
 func Same(a, b *Resources, t TypeURL) bool {
-	return slices.EqualFunc(a.Of(t), b.Of(t), func(x, y Resource) bool {
+	return identical(a.Of(t), b.Of(t)) || slices.EqualFunc(a.Of(t), b.Of(t), func(x, y Resource) bool {
 		return x.Name == y.Name && x.Version == y.Version
 	})
 }
 
 // Union returns a's resources of type t, and those of b that a does not have.
 func Union(a, b *Resources, t TypeURL) []Resource {
+	if a, b := a.Of(t), b.Of(t); identical(a, b) || slices.EqualFunc(a, b, sameName) {
+		return a
+	}
 	out := slices.Clone(a.Of(t))
 	for _, r := range b.Of(t) {
 		if a.Find(t, r.Name) == nil {
@@ -110,6 +115,27 @@ func Union(a, b *Resources, t TypeURL) []Resource {
 	}
 	slices.SortFunc(out, func(x, y Resource) int { return cmp.Compare(x.Name, y.Name) })
 	return out
+}
+
+// identical reports whether a and b are the same piece of memory.
+func identical(a, b []Resource) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+func sameName(x, y Resource) bool { return x.Name == y.Name }
+
+// Reuse replaces the lists of r that say the same as those of former by the latter's, so
+// that they are told to be equal at one look. It returns the types of the others.
+func (r *Resources) Reuse(former *Resources) []TypeURL {
+	var changed []TypeURL
+	for _, t := range Types() {
+		if Same(r, former, t) {
+			*r.list(t) = former.Of(t)
+			continue
+		}
+		changed = append(changed, t)
+	}
+	return changed
 }
 
 // With returns r with the list of type t replaced.
@@ -124,7 +150,9 @@ func (r *Resources) With(t TypeURL, resources []Resource) Resources {
 // resource marshals m and hashes the bytes.
 func resource(name string, m proto.Message) Resource {
 	body := pack(m)
-	return Resource{Name: name, Version: digest(body.GetValue(), 16), Body: body, Message: m}
+	r := Resource{Name: name, Version: digest(body.GetValue(), 16), Body: body, Message: m}
+	r.refs = referencesOf(&r)
+	return r
 }
 
 // pack wraps m in an Any, with the same bytes each time.
