@@ -163,10 +163,12 @@ $(LATER):
 # --- what a new machine lacks ---------------------------------------------------
 
 .PHONY: setup
-setup: protoc chromium
+setup: protoc chromium prometheus
 
-.PHONY: protoc chromium
+.PHONY: protoc chromium prometheus
 protoc:
 	@command -v protoc >/dev/null || internal/setup protobuf-compiler
 chromium:
 	@command -v chromium >/dev/null || internal/setup chromium
+prometheus:
+	@command -v prometheus >/dev/null || test -x $(SLUICE_CACHE)/prometheus/usr/bin/prometheus || internal/unpack prometheus

@@ -40,6 +40,7 @@ type options struct {
 	otlp       string // loopback address for spans
 	otlpHTTP   string // the same over HTTP, "" = not served
 	mode       string
+	prometheus promOptions
 	version    bool
 }
 
@@ -77,6 +78,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.otlp, "otlp", "127.0.0.1:0", "loopback address for OTLP spans over gRPC")
 	flags.StringVar(&o.otlpHTTP, "otlp-http", "", "loopback address for OTLP spans over HTTP (default: not served)")
 	flags.StringVar(&o.mode, "mode", string(microkernel.Enforce), "Observe, Propose or Enforce")
+	o.prometheus.register(flags)
 	flags.BoolVar(&o.version, "version", false, "print the version and end")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -105,7 +107,7 @@ func (o *options) validate() error {
 	if !slices.Contains(modes, microkernel.Mode(o.mode)) {
 		faults = append(faults, fmt.Errorf("--mode %q: want Observe, Propose or Enforce", o.mode))
 	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, o.prometheus.validate())...)
 }
 
 // missingError says that something outside of sluiced is needed.

@@ -35,6 +35,7 @@ import (
 	"github.com/sluicemesh/sluice/topology/als"
 	"github.com/sluicemesh/sluice/topology/feed"
 	"github.com/sluicemesh/sluice/topology/otlp"
+	"github.com/sluicemesh/sluice/topology/prom"
 	"github.com/sluicemesh/sluice/xds"
 	xdsserver "github.com/sluicemesh/sluice/xds/server"
 )
@@ -47,16 +48,17 @@ const (
 
 // daemon is everything that runs, in the order in which it is made.
 type daemon struct {
-	opts     options
-	log      *slog.Logger
-	started  time.Time
-	metrics  *prometheus.Registry
-	feed     *feed.Feed
-	proxies  *xdsserver.Server
-	kernel   *driver.Kernel
-	ready    atomic.Bool
-	registry *local.Client
-	spansWeb *http.Server // OTLP over HTTP
+	opts       options
+	log        *slog.Logger
+	started    time.Time
+	metrics    *prometheus.Registry
+	feed       *feed.Feed
+	proxies    *xdsserver.Server
+	kernel     *driver.Kernel
+	ready      atomic.Bool
+	registry   *local.Client
+	spansWeb   *http.Server // OTLP over HTTP
+	prometheus *prom.Source // nil = none
 }
 
 // run makes the parts, serves until ctx ends, and takes them down in reverse.
@@ -79,6 +81,9 @@ func run(ctx context.Context, opts options, log *slog.Logger) error {
 	}
 	receiver, spans, err := d.makeSpans()
 	if err != nil {
+		return err
+	}
+	if err := d.makePrometheus(); err != nil {
 		return err
 	}
 	// The kernel reads its journal, and orders what open plans need, before a proxy can
@@ -123,6 +128,9 @@ func (d *daemon) serve(ctx context.Context, spans *grpc.Server, api http.Handler
 	group.Go(func() error { return web.Serve(apiListener) })
 	if spansListener != nil {
 		group.Go(func() error { return d.spansWeb.Serve(spansListener) })
+	}
+	if d.prometheus != nil {
+		group.Go(func() error { return d.prometheus.Run(ctx) })
 	}
 	group.Go(func() error {
 		<-ctx.Done()
@@ -197,10 +205,13 @@ func (d *daemon) makeProxies() error {
 
 // reporting reports whether a proxy that could send an access log is connected. An Envoy
 // without a request sends none, so that its connection is all there is to go by. A mesh
-// without proxies has its evidence from elsewhere.
+// without proxies has its evidence from elsewhere, as long as that goes on.
 func (d *daemon) reporting() bool {
 	list := d.proxies.Proxies()
-	return len(list) == 0 || slices.ContainsFunc(list, func(p xdsserver.ProxyStatus) bool { return !p.Connected.IsZero() })
+	if len(list) == 0 {
+		return d.prometheus == nil || !d.prometheus.Stale()
+	}
+	return slices.ContainsFunc(list, func(p xdsserver.ProxyStatus) bool { return !p.Connected.IsZero() })
 }
 
 // identify says which service the proxy with this node id stands beside.
@@ -218,7 +229,7 @@ func (d *daemon) identify(node string) (mesh.Service, bool) {
 func (d *daemon) makeSpans() (*otlp.Server, *grpc.Server, error) {
 	receiver, err := otlp.New(otlp.Config{
 		SinkAll:    d.feed.ObserveAll,
-		Known:      func(s mesh.Service) bool { return d.feed.World().Find(s) != nil },
+		Known:      d.registered,
 		Log:        d.log,
 		Registerer: d.metrics,
 	})
