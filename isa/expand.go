@@ -57,23 +57,19 @@ func (e *expander) expand(written *Program, env *Env) (Program, []Fault) {
 type expander struct {
 	env    *Env
 	steps  []Step
-	origin []int               // steps[i] came of this written step
-	inner  []bool              // steps[i] follows a step of the same expansion
-	ends   map[StepID][]StepID // the expanded steps that end a written one; absent = itself
+	origin []int    // steps[i] came of this written step
+	inner  []bool   // steps[i] follows a step of the same expansion
+	ends   []ending // of the written steps that do not end themselves
 	faults []Fault
 	after  []StepID         // where After lists and ends stand
 	found  []*mesh.Instance // of one target
-	seen   map[StepID]int
-	ids    strings.Builder // where made ids stand; never used again, they are immutable
+	seen   map[StepID]int   // of many steps
+	ids    strings.Builder  // where made ids stand; never used again, they are immutable
 }
 
 // reset makes e ready for a program of n steps.
 func (e *expander) reset(env *Env, n int) {
-	if e.ends == nil {
-		e.ends, e.seen = make(map[StepID][]StepID), make(map[StepID]int, n)
-	}
-	clear(e.ends)
-	clear(e.seen)
+	e.ends = e.ends[:0]
 	e.env, e.ids, e.faults = env, strings.Builder{}, nil
 	e.steps, e.origin, e.inner = slices.Grow(e.steps[:0], n), slices.Grow(e.origin[:0], n), slices.Grow(e.inner[:0], n)
 	e.after = e.after[:0]
@@ -234,7 +230,7 @@ func (e *expander) sideBySide(i int, step Step, a Restart, found []*mesh.Instanc
 		e.after = append(e.after, id)
 		e.add(i, Step{ID: id, After: step.After, Action: a})
 	}
-	e.ends[step.ID] = e.after[start:len(e.after):len(e.after)]
+	e.ends = append(e.ends, ending{step.ID, e.after[start:len(e.after):len(e.after)]})
 }
 
 func (e *expander) inTurn(i int, step Step, a Restart, found []*mesh.Instance) {
@@ -245,7 +241,7 @@ func (e *expander) inTurn(i int, step Step, a Restart, found []*mesh.Instance) {
 		e.append(i, Step{ID: id, After: after, Action: a}, n > 0)
 		after = e.list(id)
 	}
-	e.ends[step.ID] = after
+	e.ends = append(e.ends, ending{step.ID, after})
 }
 
 // macro writes (drain, restart, restore) for each instance.
@@ -265,7 +261,7 @@ func (e *expander) macro(i int, step Step, a Restart, found []*mesh.Instance) {
 		e.append(i, Step{ID: restore, After: e.list(restart), Action: RestoreTraffic{Drain: drain}}, true)
 		after = e.list(restore)
 	}
-	e.ends[step.ID] = after
+	e.ends = append(e.ends, ending{step.ID, after})
 }
 
 // macroLease is the lease of a macro's drain: it covers the drain and one restart.
@@ -303,16 +299,32 @@ func (e *expander) numbered(id StepID, n int, suffix string) StepID {
 	return StepID(e.ids.String()[start:])
 }
 
+// ending is the expanded steps that end a written one.
+type ending struct {
+	id StepID
+	by []StepID
+}
+
+// ending returns the steps that end the written step called id, nil if it does so itself.
+func (e *expander) ending(id StepID) []StepID {
+	for _, end := range slices.Backward(e.ends) {
+		if end.id == id {
+			return end.by
+		}
+	}
+	return nil
+}
+
 // rewire makes steps that follow a written step follow what ends it now.
 func (e *expander) rewire() {
 	for i := range e.steps {
 		after := e.steps[i].After
-		if e.inner[i] || !slices.ContainsFunc(after, func(id StepID) bool { return e.ends[id] != nil }) {
+		if e.inner[i] || !slices.ContainsFunc(after, func(id StepID) bool { return e.ending(id) != nil }) {
 			continue
 		}
 		start := len(e.after)
 		for _, id := range after {
-			if ends := e.ends[id]; ends != nil {
+			if ends := e.ending(id); ends != nil {
 				e.after = append(e.after, ends...)
 			} else {
 				e.after = append(e.after, id)
@@ -324,16 +336,47 @@ func (e *expander) rewire() {
 
 // unique refuses expanded ids that meet an id as written.
 func (e *expander) unique() []Fault {
-	seen := e.seen
 	for i := range e.steps {
 		id := e.steps[i].ID
-		if first, found := seen[id]; found && e.origin[first] != e.origin[i] {
+		if last := e.earlier(i); last >= 0 && e.origin[last] != e.origin[i] {
 			e.fault(e.origin[i], CodeName, "the id "+quote(string(id))+" is also made by an expansion",
 				"rename the step")
 		}
-		seen[id] = i
 	}
 	return e.faults
+}
+
+// earlier returns the last step before i with the id of i, -1 if there is none. It must be
+// asked about each step in turn.
+func (e *expander) earlier(i int) int {
+	const few = 20 // are searched one by one
+	id := e.steps[i].ID
+	if len(e.steps) <= few {
+		for k := i - 1; k >= 0; k-- {
+			if e.steps[k].ID == id {
+				return k
+			}
+		}
+		return -1
+	}
+	if i == 0 {
+		e.seen = emptied(e.seen, len(e.steps))
+	}
+	last, found := e.seen[id]
+	e.seen[id] = i
+	if !found {
+		return -1
+	}
+	return last
+}
+
+// emptied returns seen without entries, made for n if there is none.
+func emptied(seen map[StepID]int, n int) map[StepID]int {
+	if seen == nil {
+		return make(map[StepID]int, n)
+	}
+	clear(seen)
+	return seen
 }
 
 // onlyUID reports whether t names its instance by UID and by nothing else.

@@ -108,8 +108,9 @@ type checker struct {
 	uses    []restartUse
 	writers []int // steps that write something which is not a drain
 	open    []interval
-	places  []servicePlace
-	sets    []int // the number of the restart set that each place belongs to
+	stops   []servicePlace // the services that restart, by step
+	places  []servicePlace // by name, each once
+	sets    []int          // the number of the restart set that each place belongs to
 	coupled reached
 	kin     kinship
 	times   []time.Duration // that each step may take

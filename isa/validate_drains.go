@@ -22,6 +22,8 @@ type restartUse struct {
 	step    int
 	restart Restart
 	drain   int // index in drains, -1 = none
+
+	from, to int // its services are stops[from:to]
 }
 
 // macro reports whether the restart brings drains of its own.

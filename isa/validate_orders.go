@@ -19,10 +19,9 @@ func (c *checker) restartOrder(k *kinship) {
 	for x := range c.uses {
 		for y := range x {
 			a, b := &c.uses[y], &c.uses[x]
-			for _, one := range members(&a.restart.Target) {
-				for _, other := range members(&b.restart.Target) {
-					c.restartPair(k, servicePlace{one, c.cast.number(one), a.step},
-						servicePlace{other, c.cast.number(other), b.step})
+			for _, one := range c.stops[a.from:a.to] {
+				for _, other := range c.stops[b.from:b.to] {
+					c.restartPair(k, one, other)
 				}
 			}
 		}

@@ -172,13 +172,16 @@ func (c *checker) scaleFloor(i int, a *Scale, facts *ServiceFacts) {
 
 // restarted lists the services that the program restarts, each with its first step.
 func (c *checker) restarted() []servicePlace {
-	out := c.places[:0]
+	c.stops = c.stops[:0]
 	for k := range c.uses {
 		use := &c.uses[k]
+		use.from = len(c.stops)
 		for _, service := range members(&use.restart.Target) {
-			out = append(out, servicePlace{service, c.cast.number(service), use.step})
+			c.stops = append(c.stops, servicePlace{service, c.cast.number(service), use.step})
 		}
+		use.to = len(c.stops)
 	}
+	out := append(c.places[:0], c.stops...)
 	c.places = out
 	slices.SortStableFunc(out, func(a, b servicePlace) int {
 		return strings.Compare(string(a.service), string(b.service))
@@ -242,10 +245,11 @@ const manyServices = 256
 // all that is sticky to it. Sorted, valid until r is used again; service itself is in it.
 func (r *reached) restartSet(e *Env, service mesh.Service) []mesh.Service {
 	facts := e.Find(service)
-	r.begin(service)
 	if facts == nil || len(facts.Component) <= 1 && len(facts.StickyCallers) == 0 {
+		r.queue = append(r.queue[:0], service)
 		return r.queue
 	}
+	r.begin(service)
 	for at := 0; at < len(r.queue); at++ {
 		if facts := e.Find(r.queue[at]); facts != nil {
 			r.add(facts.Component)

@@ -82,8 +82,9 @@ func (j *judgement) restartBudget() {
 	if j.approved {
 		return
 	}
-	for _, s := range j.touched {
-		if j.restarts[s] == 0 {
+	for i, s := range j.touched {
+		more := j.asked[i].restarts
+		if more == 0 {
 			continue
 		}
 		had := 0
@@ -92,7 +93,7 @@ func (j *judgement) restartBudget() {
 				had += a.restarts
 			}
 		}
-		if most := j.state.policy.RestartsPerService; had+j.restarts[s] > most {
+		if most := j.state.policy.RestartsPerService; had+more > most {
 			j.add(outcome, fault(isa.CodeRestartBudget, "steps", fmt.Sprintf("%s had %d restarts in 10 minutes, %d are allowed",
 				s, had, most), "find out why restarts do not help; an operator may ask for approval"))
 		}
@@ -105,8 +106,8 @@ func (j *judgement) drainBudget() {
 		return
 	}
 	p := &j.state.policy
-	for _, s := range j.touched {
-		if j.drains[s] == 0 {
+	for i, s := range j.touched {
+		if j.asked[i].drains == 0 {
 			continue
 		}
 		had, oldest := 0, Instant(0)
@@ -170,12 +171,16 @@ func (j *judgement) fleetBudget() {
 // distinct counts the services that were acted on in window together with those of
 // this plan, those that were before, and when the first of them was.
 func (j *judgement) distinct(window time.Duration, counts func(act) bool) (all, had int, oldest Instant) {
+	acts := j.recent(window)
+	if len(acts) == 0 {
+		return len(j.touched), 0, 0
+	}
 	if j.seen == nil {
 		j.seen = make(map[mesh.Service]bool)
 	}
 	clear(j.seen)
 	seen := j.seen
-	for _, a := range j.recent(window) {
+	for _, a := range acts {
 		if !counts(a) || seen[a.service] {
 			continue
 		}
@@ -209,10 +214,10 @@ func (j *judgement) recent(window time.Duration) []act {
 // charge books what an admitted plan will act on.
 func (t *turn) charge(p *plan, j *judgement) {
 	t.prune()
-	for _, s := range j.touched {
+	for i, s := range j.touched {
 		t.acts = append(t.acts, act{
 			at: t.now, plan: p.ID, by: p.Proposer.Name, agent: p.Proposer.Role == Proposer, service: s,
-			restarts: j.restarts[s], drains: j.drains[s], acted: true,
+			restarts: j.asked[i].restarts, drains: j.asked[i].drains, acted: true,
 		})
 	}
 }
@@ -221,15 +226,15 @@ func (t *turn) charge(p *plan, j *judgement) {
 // them would not change a verdict.
 func (t *turn) chargeAsked(p *plan, j *judgement) {
 	t.prune()
-	for _, s := range j.touched {
-		had := 0
+	for i, s := range j.touched {
+		drains, had := j.asked[i].drains, 0
 		for _, a := range t.acts {
 			if a.service == s && a.at > t.now.Add(-shortWindow) {
 				had += a.drains
 			}
 		}
-		if j.drains[s] > 0 && had >= t.policy.DrainsPerTarget && had < t.policy.DrainsPerTargetHold {
-			t.acts = append(t.acts, act{at: t.now, by: p.Proposer.Name, service: s, drains: j.drains[s]})
+		if drains > 0 && had >= t.policy.DrainsPerTarget && had < t.policy.DrainsPerTargetHold {
+			t.acts = append(t.acts, act{at: t.now, by: p.Proposer.Name, service: s, drains: drains})
 		}
 	}
 }

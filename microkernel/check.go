@@ -128,7 +128,7 @@ func aboveFloor(s *State, p *plan) string {
 		if !drain || !p.steps[i].inForce {
 			continue
 		}
-		if why := beside(a, p.steps[i].overlay.Drain, &p.View, &p.View, s.policy); why != "" {
+		if why := beside(&a, p.steps[i].overlay.Drain, &p.View, &p.View, &s.policy); why != "" {
 			return "I3: " + why
 		}
 	}

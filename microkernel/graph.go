@@ -14,7 +14,7 @@ type graph struct {
 	before [][]uint64 // before[i] is the bit set of all predecessors of i
 	cyclic bool
 
-	ids   map[isa.StepID]int // of the last step with an id
+	ids   map[isa.StepID]int // of the last step with an id, if there are many
 	next  [][]int            // indexes of direct successors
 	waits []int              // for so many steps a step still waits
 	bits  []uint64           // where the rows of before stand
@@ -28,16 +28,10 @@ func (g *graph) build(steps []isa.Step) *graph {
 	g.after, g.next = emptied(g.after, n), emptied(g.next, n)
 	g.waits = slices.Grow(g.waits[:0], n)[:n]
 	clear(g.waits)
-	if g.ids == nil {
-		g.ids = make(map[isa.StepID]int, n)
-	}
-	clear(g.ids)
-	for i := range steps {
-		g.ids[steps[i].ID] = i
-	}
+	g.name()
 	for i := range steps {
 		for _, id := range steps[i].After {
-			if k, known := g.ids[id]; known {
+			if k := g.last(id); k >= 0 {
 				g.after[i] = append(g.after[i], k)
 				g.next[k] = append(g.next[k], i)
 				g.waits[i]++
@@ -46,6 +40,39 @@ func (g *graph) build(steps []isa.Step) *graph {
 	}
 	g.sort()
 	return g
+}
+
+// fewSteps is how many are searched one by one.
+const fewSteps = 20
+
+// name makes the index of many steps.
+func (g *graph) name() {
+	clear(g.ids)
+	if len(g.steps) <= fewSteps {
+		return
+	}
+	if g.ids == nil {
+		g.ids = make(map[isa.StepID]int, len(g.steps))
+	}
+	for i := range g.steps {
+		g.ids[g.steps[i].ID] = i
+	}
+}
+
+// last returns the index of the last step with id, -1 if there is none.
+func (g *graph) last(id isa.StepID) int {
+	if len(g.steps) > fewSteps {
+		if i, known := g.ids[id]; known {
+			return i
+		}
+		return -1
+	}
+	for i := len(g.steps) - 1; i >= 0; i-- {
+		if g.steps[i].ID == id {
+			return i
+		}
+	}
+	return -1
 }
 
 // emptied returns n empty lists, in the memory of lists as far as it goes.

@@ -19,22 +19,27 @@ type judgement struct {
 	approved bool // a second principal allows what would else be held
 	expanded isa.Program
 	graph    *graph
-	touched  []mesh.Service       // acted upon: restart set and write set; sorted
-	restarts map[mesh.Service]int // asked of each service; never iterated over
-	drains   map[mesh.Service]int
+	touched  []mesh.Service // acted upon: restart set and write set; sorted
+	asked    []asked        // of each of touched
+	reboots  bool           // something restarts at all
 	found    []finding
 	retry    time.Duration
-	counted  bool // touched, restarts and drains are those of this plan
+	counted  bool // touched and asked are those of this plan
 
 	env      isa.Env
 	checker  isa.Checker
 	order    graph
 	overlays []mesh.DrainOverlay // what each drain comes to, by step; the others are spare memory
-	booted   map[mesh.UID]int    // restarts of each instance
-	emptied  map[mesh.UID]int    // drains of each instance
+	booted   tally               // restarts of each instance
+	emptied  tally               // drains of each instance
 	seen     map[mesh.Service]bool
+	times    []time.Duration // that each step is expected to take, once slow has asked
 	longest  []time.Duration
 }
+
+// asked is how often a program restarts and drains one service: its instance of which
+// it asks most.
+type asked struct{ restarts, drains int }
 
 type finding struct {
 	outcome Outcome
@@ -125,30 +130,37 @@ func (j *judgement) verdict(epoch string) Verdict {
 
 // touch finds what the program acts upon, and how often.
 func (j *judgement) touch() {
-	if j.restarts == nil {
-		j.restarts, j.drains = make(map[mesh.Service]int), make(map[mesh.Service]int)
-		j.booted, j.emptied = make(map[mesh.UID]int), make(map[mesh.UID]int)
-	}
-	clear(j.restarts)
-	clear(j.drains)
-	clear(j.booted)
-	clear(j.emptied)
-	j.counted = true
 	j.overlay()
-	perInstance, drained := j.booted, j.emptied
+	j.touched = appendLocks(j.touched[:0], j.view, j.expanded, false)
+	j.asked = append(j.asked[:0], make([]asked, len(j.touched))...)
+	j.booted.reset()
+	j.emptied.reset()
+	j.counted, j.reboots = true, false
 	for i := range j.expanded.Steps {
 		switch a := j.expanded.Steps[i].Action.(type) {
 		case isa.Restart:
-			perInstance[a.Target.UID]++
-			j.restarts[a.Target.Service] = max(j.restarts[a.Target.Service], perInstance[a.Target.UID])
+			j.reboots = true
+			of := j.of(a.Target.Service)
+			of.restarts = max(of.restarts, j.booted.add(a.Target.UID))
 		case isa.Drain:
+			of := j.of(a.Target.Service)
 			for _, uid := range j.drained(i).Instances {
-				drained[uid]++
-				j.drains[a.Target.Service] = max(j.drains[a.Target.Service], drained[uid])
+				of.drains = max(of.drains, j.emptied.add(uid))
 			}
 		}
 	}
-	j.touched = appendLocks(j.touched[:0], j.view, j.expanded, false)
+}
+
+// of returns what is asked of service, which the program restarts or drains.
+func (j *judgement) of(service mesh.Service) *asked {
+	i, _ := slices.BinarySearch(j.touched, service)
+	return &j.asked[i]
+}
+
+// restarted reports whether service restarts.
+func (j *judgement) restarted(service mesh.Service) bool {
+	i, found := slices.BinarySearch(j.touched, service)
+	return found && j.asked[i].restarts > 0
 }
 
 // overlay works out what each drain comes to.

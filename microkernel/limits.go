@@ -77,7 +77,7 @@ func (j *judgement) namespaces() []string {
 // incident refuses an agent's restart of what is none of a symptom's group, while a
 // service above it is broken: there is no error budget left for that.
 func (j *judgement) incident() {
-	if len(j.view.Incident) == 0 || len(j.view.Group) > 0 || len(j.restarts) == 0 || j.plan.Proposer.Role != Proposer {
+	if len(j.view.Incident) == 0 || len(j.view.Group) > 0 || !j.reboots || j.plan.Proposer.Role != Proposer {
 		return
 	}
 	j.reject(isa.CodeBudget, "steps", "the objective of "+names(j.view.Incident)+" is broken, and this is none of its group",
@@ -86,12 +86,12 @@ func (j *judgement) incident() {
 
 // members refuses a program that restarts a part of its restart set only.
 func (j *judgement) members() {
-	if len(j.restarts) == 0 {
+	if !j.reboots {
 		return
 	}
 	var missing []mesh.Service
 	for _, s := range j.view.RestartSet {
-		if j.restarts[s] == 0 {
+		if !j.restarted(s) {
 			missing = append(missing, s)
 		}
 	}
@@ -208,7 +208,7 @@ func (j *judgement) canScale(i int, a isa.Scale) {
 		j.reject(isa.CodeForeignOwner, stepPath(i, ".scale"), "the number of instances of "+string(s.Name)+" belongs to "+s.Owner,
 			fmt.Sprintf("commit there: %s with %d replicas", s.Name, a.Replicas))
 	}
-	if least := floorOf(s, j.state.policy); a.Replicas < least {
+	if least := floorOf(s, &j.state.policy); a.Replicas < least {
 		j.reject(isa.CodeScaleFloor, stepPath(i, ".scale"), fmt.Sprintf("%d replicas are below the floor of %d", a.Replicas, least),
 			fmt.Sprintf("ask for %d or more", least))
 	}
@@ -272,7 +272,7 @@ func (j *judgement) capacity() {
 		if !ok {
 			continue
 		}
-		if why := beside(a, j.drained(i), j.view, j.view, j.state.policy); why != "" {
+		if why := beside(&a, j.drained(i), j.view, j.view, &j.state.policy); why != "" {
 			j.reject(isa.CodeNoCapacity, fmt.Sprintf("steps[%d].drain", i), why, "drain fewer instances, reroute, hold or shed")
 		}
 	}
@@ -281,7 +281,7 @@ func (j *judgement) capacity() {
 // beside says why too little capacity is left by the facts of now beside a drain of these
 // instances, "" if enough is. The load is that of then, when the plan got its locks: while
 // it runs, rates are its own doing.
-func beside(a isa.Drain, drain *mesh.DrainOverlay, then, now *View, policy Policy) string {
+func beside(a *isa.Drain, drain *mesh.DrainOverlay, then, now *View, policy *Policy) string {
 	s := now.Find(a.Target.Service)
 	if s == nil {
 		return ""
@@ -324,13 +324,13 @@ func readyAmong(s *ServiceView, uids []mesh.UID) int {
 }
 
 // floorOf is the least number of ready instances that s must keep.
-func floorOf(s *ServiceView, policy Policy) int {
+func floorOf(s *ServiceView, policy *Policy) int {
 	return max(1, s.MinAvailable, headroom(s, s.ReadyCount(), policy))
 }
 
 // headroom is how many instances the load of s needs, with the share that policy keeps
 // free; all of them if it needs more than there are.
-func headroom(s *ServiceView, there int, policy Policy) int {
+func headroom(s *ServiceView, there int, policy *Policy) int {
 	if planted("headroom-forgotten") || s.Utilisation <= 0 || policy.Headroom >= 1 {
 		return 0
 	}
@@ -367,6 +367,7 @@ func (j *judgement) quorum() {
 
 // slow holds a plan whose held requests would wait longer than their callers do.
 func (j *judgement) slow() {
+	j.times = j.times[:0]
 	for i := range j.expanded.Steps {
 		a, ok := j.expanded.Steps[i].Action.(isa.Drain)
 		if !ok || a.OnEmpty != mesh.OnEmptyHold || a.To != "" {
@@ -397,6 +398,11 @@ func (j *judgement) held(i int) time.Duration {
 	clear(longest)
 	j.longest = longest
 	worst := time.Duration(0)
+	if len(j.times) == 0 {
+		for k := range j.graph.steps {
+			j.times = append(j.times, j.expected(k))
+		}
+	}
 	for _, k := range j.graph.order {
 		if k == i || !j.graph.precedes(i, k) {
 			continue
@@ -404,7 +410,7 @@ func (j *judgement) held(i int) time.Duration {
 		for _, before := range j.graph.after[k] {
 			longest[k] = max(longest[k], longest[before])
 		}
-		longest[k] += j.expected(k)
+		longest[k] += j.times[k]
 		if end < 0 || k == end || j.graph.precedes(k, end) {
 			worst = max(worst, longest[k])
 		}
@@ -418,13 +424,13 @@ func (j *judgement) expected(k int) time.Duration {
 	case isa.Drain:
 		return j.state.policy.Settle
 	case isa.Restart:
-		return restartTime(j.view.Find(a.Target.Service), j.state.policy) + j.state.policy.Settle
+		return restartTime(j.view.Find(a.Target.Service), &j.state.policy) + j.state.policy.Settle
 	}
 	return 0
 }
 
 // restartTime is how long a restart of s is expected to take.
-func restartTime(s *ServiceView, policy Policy) time.Duration {
+func restartTime(s *ServiceView, policy *Policy) time.Duration {
 	switch {
 	case s != nil && s.RestartP99 > 0:
 		return s.RestartP99

@@ -13,9 +13,9 @@ func drainKey(a isa.Drain) mesh.OverlayKey {
 }
 
 // drainOverlay is what a drain comes to with the instances of the view.
-func drainOverlay(a isa.Drain, view *View, policy Policy) *mesh.DrainOverlay {
+func drainOverlay(a isa.Drain, view *View, policy *Policy) *mesh.DrainOverlay {
 	out := new(mesh.DrainOverlay)
-	fillDrain(out, &a, view, &policy)
+	fillDrain(out, &a, view, policy)
 	return out
 }
 
@@ -51,7 +51,7 @@ func breakOverlay(a isa.CircuitBreak) *mesh.BreakOverlay {
 }
 
 func (t *turn) startDrain(p *plan, i int, a isa.Drain) {
-	drain := drainOverlay(a, &p.Present, t.policy)
+	drain := drainOverlay(a, &p.Present, &t.policy)
 	p.steps[i].floor = a.To != "" || a.OnEmpty != mesh.OnEmptyNone
 	t.startOverlay(p, i, mesh.Overlay{Key: drainKey(a), Drain: drain, Lease: orDefault(a.Lease, isa.DefaultLease)})
 }

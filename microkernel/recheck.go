@@ -73,7 +73,10 @@ func (t *turn) viewedAgain(p *plan, now View) {
 func (t *turn) unsafe(p *plan, i int) string {
 	switch a := p.steps[i].Step.Action.(type) {
 	case isa.Drain:
-		return beside(a, drainOverlay(a, &p.Present, t.policy), &p.View, &p.Present, t.policy)
+		if planted("floor-on-first-view") {
+			return beside(&a, drainOverlay(a, &p.Present, &t.policy), &p.View, &p.View, &t.policy)
+		}
+		return beside(&a, drainOverlay(a, &p.Present, &t.policy), &p.View, &p.Present, &t.policy)
 	case isa.Restart:
 		return p.quorate(a)
 	}
@@ -108,7 +111,7 @@ func (p *plan) tight(now *View, policy Policy) string {
 		if !drain || !s.inForce || s.undoing {
 			continue
 		}
-		if why := beside(a, s.overlay.Drain, &p.View, now, policy); why != "" {
+		if why := beside(&a, s.overlay.Drain, &p.View, now, &policy); why != "" {
 			return why
 		}
 	}
