@@ -15,13 +15,15 @@ import (
 
 // GetStatus implements the method of the same name.
 func (s *service) GetStatus(
-	context.Context, *connect.Request[sluicev1.GetStatusRequest],
+	ctx context.Context, _ *connect.Request[sluicev1.GetStatusRequest],
 ) (*connect.Response[sluicev1.GetStatusResponse], error) {
+	by := principal(ctx)
 	kernel := s.config.Kernel.Status()
 	answer := &sluicev1.GetStatusResponse{
 		Version: s.config.Version, Commit: s.config.Commit, Mode: string(kernel.Mode), Term: kernel.Term,
 		Epoch: s.config.Topology.Graph().GetEpoch(), Paused: kernel.Paused != "", Frozen: kernel.Frozen,
 		RunningPlans: int32(kernel.Open), Started: timeOut(s.config.Started),
+		Caller: by.Name, Role: string(by.Role),
 	}
 	world := s.config.Registry.World()
 	answer.Services = int32(len(world.Services))

@@ -1,7 +1,7 @@
 // Package dashboard serves the web page of Sluice: the live call graph, plans with
 // their gates and proofs, symptoms and proxies. It only hands out embedded files; the
-// page itself reads everything over the API, with the viewer's token, and it is not
-// for changing anything yet.
+// page itself speaks to the API alone, with the token of whoever looks: what that may not
+// do, the page cannot do either.
 //
 //	page/index.html   the frame
 //	page/style.css    light and dark
@@ -10,6 +10,8 @@
 //	page/graph.js     the graph as SVG
 //	page/plan.js      the plan's timeline and the list of plans
 //	page/tables.js    symptoms, service details and proxies
+//	page/act.js       approve, abort, pause: asked for once more, then sent
+//	page/report.js    the incident report of a plan
 //	page/main.js      state, deep links, wiring
 package dashboard
 
@@ -30,7 +32,8 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 func Handler() http.Handler {
 	mux := http.NewServeMux()
 	for _, name := range []string{
-		"style.css", "api.js", "layout.js", "graph.js", "plan.js", "tables.js", "main.js", "icon.svg",
+		"style.css", "api.js", "layout.js", "graph.js", "plan.js", "tables.js", "act.js", "report.js", "main.js",
+		"icon.svg",
 	} {
 		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) { serve(w, r, name) })
 	}

@@ -29,7 +29,7 @@ import (
 
 func TestEveryFileIsServedWithAStrictPolicy(t *testing.T) {
 	handler := dashboard.Handler()
-	for _, path := range []string{"/", "/style.css", "/main.js", "/api.js", "/graph.js", "/layout.js", "/plan.js", "/tables.js", "/icon.svg"} {
+	for _, path := range []string{"/", "/style.css", "/main.js", "/api.js", "/graph.js", "/layout.js", "/plan.js", "/tables.js", "/act.js", "/report.js", "/icon.svg"} {
 		answer := httptest.NewRecorder()
 		handler.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, path, nil))
 		if answer.Code != http.StatusOK || answer.Body.Len() == 0 {
@@ -214,6 +214,72 @@ func TestAPersonSignsInAndWatchesARecovery(t *testing.T) {
 	if problems := p.problems.all(); len(problems) > 0 {
 		t.Errorf("the page complained: %v", problems)
 	}
+}
+
+// button clicks the button with this key; click waits for it.
+func (p page) button(t *testing.T, key string) {
+	t.Helper()
+	p.until(t, fmt.Sprintf(`document.querySelector('[data-key="%s"]')`, key))
+	p.do(t, chromedp.Click(fmt.Sprintf(`[data-key="%s"]`, key)))
+}
+
+func TestAnApproverApprovesAbortsAndReads(t *testing.T) {
+	p := open(t)
+	submit(t, p.plane, "hold-1")
+	p.do(t, chromedp.Navigate(p.url+"/#token="+fakeplane.ApproverToken+"&plan=hold-1"))
+	p.button(t, "approve")
+	p.until(t, `document.querySelector("#ask").open && document.querySelector("#ask").innerText.includes("hotel/memcached-profile")`)
+	p.until(t, `document.querySelector("#ask pre").textContent.includes("restart hotel/memcached-profile")`)
+	p.picture(t, "approve", "light")
+	p.do(t, chromedp.KeyEvent("\r")) // the focus is on the button that goes on
+	p.until(t, `!document.querySelector("#ask").open`)
+	p.until(t, `document.querySelector("#plan .chip").textContent === "running"`)
+	if record, _ := p.plane.Record("hold-1"); record.Approver.Name != "anna" {
+		t.Errorf("approved by %q, want anna", record.Approver.Name)
+	}
+
+	p.button(t, "abort")
+	p.until(t, `document.activeElement.id === "ask-reason"`)
+	p.picture(t, "abort", "dark")
+	p.do(t, chromedp.SendKeys("#ask-reason", "wrong <b>one</b>\r"))
+	p.until(t, `document.querySelector("#plan .chip").textContent === "compensated"`)
+	p.until(t, `document.querySelector("#plan").innerText.includes("wrong <b>one</b>")`)
+	p.until(t, `!document.querySelector('[data-key="abort"]')`)
+
+	p.button(t, "report")
+	p.until(t, `document.querySelector("#report article")?.innerText.includes("wrong <b>one</b>")`)
+	p.until(t, `document.querySelectorAll("#report table").length >= 2 && !document.querySelector("#report b")`)
+	p.picture(t, "report", "light")
+	p.do(t, chromedp.KeyEvent("\x1b"))
+	p.until(t, `!document.querySelector("#report").open`)
+
+	p.button(t, "pause")
+	p.do(t, chromedp.SendKeys("#ask-reason", "a look\r"))
+	p.until(t, `document.querySelector("#banners").innerText.includes("Paused")`)
+	p.button(t, "pause")
+	p.until(t, `document.querySelector("#ask-title").textContent === "Resume?"`)
+	p.do(t, chromedp.KeyEvent("\r"))
+	p.until(t, `!document.querySelector("#banners").innerText.includes("Paused")`)
+	if problems := p.problems.all(); len(problems) > 0 {
+		t.Errorf("the page complained: %v", problems)
+	}
+}
+
+// A viewer is shown no act that would be refused; somebody's own plan is for others.
+func TestThePageOffersWhatItsReaderMayDo(t *testing.T) {
+	p := open(t)
+	submit(t, p.plane, "hold-1")
+	p.do(t, chromedp.Navigate(p.url+"/#token="+fakeplane.ViewerToken+"&plan=hold-1"))
+	p.until(t, `document.querySelector('[data-key="report"]')`)
+	p.until(t, `document.querySelector("#status").innerText.includes("viewer")`)
+	p.until(t, `!document.querySelector('[data-key="approve"], [data-key="abort"], [data-key="pause"]')`)
+
+	own := isa.Program{ID: "hold-own", Steps: []isa.Step{{ID: "r1", Action: isa.Restart{Target: isa.Target{Service: "hotel/geo"}}}}}
+	if _, _, err := p.plane.Submit(t.Context(), microkernel.Principal{Name: "anna", Role: microkernel.Approver}, own); err != nil {
+		t.Fatal(err)
+	}
+	p.do(t, chromedp.Navigate(p.url+"/#token="+fakeplane.ApproverToken+"&plan=hold-own"))
+	p.until(t, `document.querySelector('[data-key="approve"]')?.disabled`)
 }
 
 func TestLinksGoDeepAndTheTokenLeavesTheAddress(t *testing.T) {

@@ -178,6 +178,8 @@ type GetStatusResponse struct {
 	RunningPlans  int32                  `protobuf:"varint,11,opt,name=running_plans,json=runningPlans,proto3" json:"running_plans,omitempty"`
 	Started       *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=started,proto3" json:"started,omitempty"`
 	EnvoyVersion  string                 `protobuf:"bytes,13,opt,name=envoy_version,json=envoyVersion,proto3" json:"envoy_version,omitempty"` // as the proxies report it, "" if none has connected
+	Caller        string                 `protobuf:"bytes,14,opt,name=caller,proto3" json:"caller,omitempty"`                                 // who asks, as authenticated
+	Role          string                 `protobuf:"bytes,15,opt,name=role,proto3" json:"role,omitempty"`                                     // of the caller: viewer, proposer, approver, admin
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -299,6 +301,20 @@ func (x *GetStatusResponse) GetStarted() *timestamppb.Timestamp {
 func (x *GetStatusResponse) GetEnvoyVersion() string {
 	if x != nil {
 		return x.EnvoyVersion
+	}
+	return ""
+}
+
+func (x *GetStatusResponse) GetCaller() string {
+	if x != nil {
+		return x.Caller
+	}
+	return ""
+}
+
+func (x *GetStatusResponse) GetRole() string {
+	if x != nil {
+		return x.Role
 	}
 	return ""
 }
@@ -3414,7 +3430,7 @@ var File_sluice_v1_sluice_proto protoreflect.FileDescriptor
 const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\n" +
 	"\x16sluice/v1/sluice.proto\x12\tsluice.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\x87\x03\n" +
+	"\x10GetStatusRequest\"\xb3\x03\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
 	"\x06commit\x18\x02 \x01(\tR\x06commit\x12\x12\n" +
@@ -3429,7 +3445,9 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	" \x01(\x05R\aproxies\x12#\n" +
 	"\rrunning_plans\x18\v \x01(\x05R\frunningPlans\x124\n" +
 	"\astarted\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12#\n" +
-	"\renvoy_version\x18\r \x01(\tR\fenvoyVersion\"\x14\n" +
+	"\renvoy_version\x18\r \x01(\tR\fenvoyVersion\x12\x16\n" +
+	"\x06caller\x18\x0e \x01(\tR\x06caller\x12\x12\n" +
+	"\x04role\x18\x0f \x01(\tR\x04role\"\x14\n" +
 	"\x12GetTopologyRequest\"\xae\x01\n" +
 	"\x13GetTopologyResponse\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12.\n" +

@@ -103,10 +103,10 @@ export function show(element, signature, build) {
   if (element.dataset.shown === text) return;
   element.dataset.shown = text;
   const focused = element.contains(document.activeElement) && document.activeElement.dataset.key;
-  const open = [...element.querySelectorAll("details[open]")].map((d) => d.dataset.key);
+  const known = new Map([...element.querySelectorAll("details")].map((d) => [d.dataset.key, d.open]));
   const scroll = [...element.querySelectorAll("[data-scroll]")].map((e) => e.scrollTop);
   element.replaceChildren(...[build()].flat().filter((c) => c !== null && c !== undefined && c !== false));
-  element.querySelectorAll("details").forEach((d) => { d.open = open.includes(d.dataset.key); });
+  element.querySelectorAll("details").forEach((d) => { d.open = known.get(d.dataset.key) ?? d.open; });
   element.querySelectorAll("[data-scroll]").forEach((e, i) => { e.scrollTop = scroll[i] || 0; });
   if (focused) element.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
 }

@@ -1,8 +1,10 @@
 // State of the page, deep links (#plan=ID&service=NAME) and wiring.
 
+import { listen, pauseButton } from "./act.js";
 import { call, clock, dropToken, h, poll, seconds, setToken, show, takeToken, token } from "./api.js";
 import { Graph } from "./graph.js";
 import { choose, ended, planList, planPanel } from "./plan.js";
+import { openReport } from "./report.js";
 import { proxyTable, servicePanel } from "./tables.js";
 
 const $ = (id) => document.getElementById(id);
@@ -80,7 +82,9 @@ function draw() {
   drawBanners();
   graph.update(state.topology, { restart: new Set(plan && !ended(plan) ? plan.restartSet || [] : []), selected: service });
   const moment = plan && !ended(plan) && (plan.steps || []).some((s) => s.state === "running") ? now : 0;
-  show($("plan"), [plan, id, moment], () => planPanel(plan, now, plan ? "" : id));
+  const me = { name: state.status.caller, role: state.status.role };
+  show($("plan"), [plan, id, moment, me], () => planPanel(plan, now, plan ? "" : id, me));
+  show($("pause"), [state.status.paused, me], () => pauseButton(state.status.paused, me));
   show($("plans"), [state.plans.map((p) => [p.id, p.phase, p.ended]), plan?.id], () => planList(state.plans, plan?.id));
   show($("service"), [state.topology, service, state.symptoms], () => servicePanel(state.topology, service, state.symptoms));
   show($("proxies"), state.proxies, () => proxyTable(state.proxies));
@@ -92,6 +96,7 @@ function drawStatus() {
   const pairs = [
     ["Mode", v.mode || "–"], ["Services", v.services || 0], ["Instances", v.instances || 0],
     ["Proxies", v.proxies || 0], ["Envoy", v.envoyVersion || "–"], ["Plans running", v.runningPlans || 0],
+    ["You", v.caller ? `${v.caller} (${v.role})` : "–"],
     ["Epoch", (v.epoch || "–").replace("sha256:", "").slice(0, 10)], ["Sluice", v.version || "–"],
   ];
   show($("status"), pairs, () => pairs.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, String(value)))));
@@ -137,6 +142,7 @@ $("login-form").addEventListener("submit", (event) => {
   enter();
 });
 $("leave").addEventListener("click", () => leave(""));
+listen($("ask"), () => refresh().catch(() => {}), (plan) => openReport($("report"), plan));
 $("zoom-in").addEventListener("click", () => graph.zoom(0.75));
 $("zoom-out").addEventListener("click", () => graph.zoom(1 / 0.75));
 $("zoom-fit").addEventListener("click", () => graph.fit());

@@ -1,5 +1,6 @@
 // One plan as a timeline with its gates, and the list of plans.
 
+import { acts } from "./act.js";
 import { clock, h, seconds } from "./api.js";
 
 const final = ["committed", "compensated", "frozen", "refused"];
@@ -28,8 +29,8 @@ export function choose(plans, id) {
   return plans.find((p) => !ended(p)) || plans[0] || null;
 }
 
-// planPanel draws a plan; now is the server's time in ms.
-export function planPanel(plan, now, missing) {
+// planPanel draws a plan; now is the server's time in ms, me is who looks.
+export function planPanel(plan, now, missing, me) {
   if (!plan) {
     return [h("h2", { id: "plan-title", tabindex: -1 }, "Plan"),
       h("p", { class: "empty" }, missing ? `No plan ${missing} is remembered.` : "No plan yet. Propose one with sluice restart NAMESPACE/NAME."),
@@ -46,13 +47,14 @@ export function planPanel(plan, now, missing) {
       `Proposed by ${plan.proposer || "–"} at ${clock(plan.proposed)}`,
       plan.approver ? `, approved by ${plan.approver}` : "", ". Verdict ", chip(plan.verdict), plan.code ? " " + plan.code : ""),
     note(plan),
+    acts(plan, me, ended(plan)),
     faults(plan),
     (plan.steps || []).length ? h("ol", { class: "steps", "aria-label": "Steps, from the proposal on the left to now on the right" },
       plan.steps.map((step) => row(step, plan, start, end, span))) : null,
     (plan.steps || []).some((step) => step.started) ? axis(span) : null,
     harm(plan),
     sets(plan),
-    plan.program ? h("details", { class: "program", "data-key": "program" }, h("summary", { "data-key": "program-summary" }, "Program that runs"), h("pre", { tabindex: 0, "data-scroll": true }, plan.program)) : null,
+    plan.program ? h("details", { class: "program", "data-key": "program", open: plan.phase === "held" }, h("summary", { "data-key": "program-summary" }, "Program that runs"), h("pre", { tabindex: 0, "data-scroll": true }, plan.program)) : null,
   ];
 }
 
