@@ -257,4 +257,3 @@ func FuzzServiceRule(f *testing.F) {
 		}
 	})
 }
-
