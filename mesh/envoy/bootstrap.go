@@ -24,6 +24,7 @@ type Options struct {
 	Cluster   string         // the service that the proxy stands beside, "ns/name"
 	Admin     netip.AddrPort // admin interface, on loopback
 	XDSSocket string         // path of the control plane's Unix socket
+	TLS       *TLS           // instead of XDSSocket; nil = the socket
 	DrainTime time.Duration  // told to the control plane as node metadata; 0 = DrainTime
 }
 
@@ -50,7 +51,7 @@ func Bootstrap(o Options) []byte {
 		},
 		"overload_manager": object{"resource_monitors": []any{connectionLimit()}},
 		"cluster_manager":  object{"load_stats_config": grpcSource("GRPC")},
-		"static_resources": object{"clusters": []any{controlPlane(o.XDSSocket)}},
+		"static_resources": object{"clusters": []any{controlPlane(o)}},
 		"layered_runtime": object{"layers": []any{
 			object{"name": "base", "static_layer": object{}},
 			object{"name": Layer, "rtds_layer": object{"name": Layer, "rtds_config": ads}},
@@ -87,11 +88,11 @@ func grpcSource(kind string) object {
 	return source
 }
 
-// controlPlane is the static HTTP/2 cluster behind the Unix socket.
-func controlPlane(socket string) object {
+// controlPlane is the HTTP/2 cluster behind the Unix socket, or over TLS.
+func controlPlane(o Options) object {
 	const protocols = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-	endpoint := object{"endpoint": object{"address": object{"pipe": object{"path": socket}}}}
-	return object{
+	endpoint := object{"endpoint": object{"address": object{"pipe": object{"path": o.XDSSocket}}}}
+	cluster := object{
 		"name": Cluster, "type": "STATIC", "connect_timeout": "1s",
 		"typed_extension_protocol_options": object{protocols: object{
 			"@type":                "type.googleapis.com/" + protocols,
@@ -102,6 +103,10 @@ func controlPlane(socket string) object {
 			"endpoints":    []any{object{"lb_endpoints": []any{endpoint}}},
 		},
 	}
+	if o.TLS != nil {
+		return o.TLS.over(cluster)
+	}
+	return cluster
 }
 
 // socketAddress is an Envoy Address for a.
