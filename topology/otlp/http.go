@@ -11,10 +11,12 @@ import (
 	"strconv"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	_ "google.golang.org/grpc/encoding/gzip" // exporters may compress what they send over gRPC
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // Path is where OTLP over HTTP is served.
@@ -29,7 +31,11 @@ const (
 
 // shed is the answer to an export that is one too many; exporters send it again later.
 func shed() error {
-	return status.Error(codes.Unavailable, fmt.Sprintf("%d exports are waiting; send again in %s", MaxWaiting, retryAfter))
+	said := status.New(codes.Unavailable, fmt.Sprintf("%d exports are waiting; send again in %s", MaxWaiting, retryAfter))
+	if full, err := said.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)}); err == nil {
+		said = full
+	}
+	return said.Err() //nolint:wrapcheck // the status is the answer
 }
 
 // enter takes a place among the exports under way, and reports whether there was one.
@@ -81,7 +87,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, code, status.New(codes.InvalidArgument, err.Error()).Proto())
 		return
 	}
-	response, err := s.take(scratch.body.Bytes())
+	response, err := s.take(withPeer(r), scratch.body.Bytes())
 	if err != nil {
 		answer(w, http.StatusBadRequest, status.Convert(err).Proto())
 		return

@@ -46,7 +46,12 @@ type Config struct {
 	Known func(mesh.Service) bool
 	// Resolve names the service that caller reaches at an address, for spans without
 	// peer.service; nil = such spans are ignored.
-	Resolve    func(caller mesh.Service, host string, port uint16) (mesh.Service, bool)
+	Resolve func(caller mesh.Service, host string, port uint16) (mesh.Service, bool)
+	// Identify says whose an export is; nil or false = nobody knows, and its spans may be
+	// of any registered service. Spans of another service than its own are quarantined.
+	Identify func(ctx context.Context) (mesh.Service, bool)
+	// Collector reports whether an identified exporter may speak for others; nil = none may.
+	Collector  func(exporter mesh.Service) bool
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // nil = no metrics
 	Now        func() time.Time      // nil = time.Now
@@ -56,14 +61,17 @@ type Config struct {
 type Server struct {
 	config Config
 	spans  *prometheus.CounterVec
+	// quarantined spans by exporter and reason
+	quarantined *prometheus.CounterVec
 	// counters of spans, in the order of results
 	counters [resultCount]prometheus.Counter
 	accepted collectorv1.ExportTraceServiceResponse // never changed
 	waiting  atomic.Int32                           // exports under way
 	buffers  sync.Pool                              // of *buffer
 
-	mu   sync.Mutex // guards scan and serialises Sink
-	scan scanner
+	mu        sync.Mutex // guards scan and exporters, and serialises Sink
+	scan      scanner
+	exporters map[string]bool // that have counters, at most MaxExporters
 }
 
 // New returns a server that is not registered yet.
@@ -81,13 +89,20 @@ func New(config Config) (*Server, error) {
 		Name: "sluice_otlp_spans_total",
 		Help: "Spans by what became of them; malformed and shed count batches, joined is a part of call and existence.",
 	}, []string{"result"})}
+	s.exporters = map[string]bool{}
+	s.quarantined = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sluice_otlp_quarantined_spans_total",
+		Help: "Spans that were refused, by exporter (its identity, else unidentified) and reason.",
+	}, []string{"exporter", "reason"})
 	s.scan = scanner{config: &s.config, names: map[string]*name{}, list: make([]*name, 1)}
 	for i, result := range results() {
 		s.counters[i] = s.spans.WithLabelValues(result)
 	}
 	if config.Registerer != nil {
-		if err := config.Registerer.Register(s.spans); err != nil {
-			return nil, fmt.Errorf("register otlp metrics: %w", err)
+		for _, c := range []prometheus.Collector{s.spans, s.quarantined} {
+			if err := config.Registerer.Register(c); err != nil {
+				return nil, fmt.Errorf("register otlp metrics: %w", err)
+			}
 		}
 	}
 	return s, nil
@@ -116,7 +131,7 @@ func (s *Server) Register(server *grpc.Server) {
 
 // exporter is what the service needs of its implementation.
 type exporter interface {
-	Export(batch []byte) (*collectorv1.ExportTraceServiceResponse, error)
+	ExportFrom(ctx context.Context, batch []byte) (*collectorv1.ExportTraceServiceResponse, error)
 }
 
 // export is the handler of the Export method.
@@ -129,7 +144,7 @@ func export(
 	if err := decode(batch); err != nil {
 		return nil, err
 	}
-	handle := func(context.Context, any) (any, error) { return server.(exporter).Export(batch.data) }
+	handle := func(ctx context.Context, _ any) (any, error) { return server.(exporter).ExportFrom(ctx, batch.data) }
 	if intercept == nil {
 		return handle(ctx, batch)
 	}
@@ -137,21 +152,28 @@ func export(
 	return intercept(ctx, batch, info, handle)
 }
 
-// Export takes one ExportTraceServiceRequest. A malformed batch is InvalidArgument and
+// Export is ExportFrom nobody knows whom.
+func (s *Server) Export(batch []byte) (*collectorv1.ExportTraceServiceResponse, error) {
+	return s.ExportFrom(context.Background(), batch)
+}
+
+// ExportFrom takes one ExportTraceServiceRequest, of whom Config.Identify says by ctx. A malformed batch is InvalidArgument and
 // leaves no trace; spans that name unknown services are reported as rejected. Beyond
 // MaxWaiting it is Unavailable: the exporter sends it again. The answer is only lent.
-func (s *Server) Export(batch []byte) (*collectorv1.ExportTraceServiceResponse, error) {
+func (s *Server) ExportFrom(ctx context.Context, batch []byte) (*collectorv1.ExportTraceServiceResponse, error) {
 	if !s.enter() {
 		return nil, shed()
 	}
 	defer s.exit()
-	return s.take(batch)
+	return s.take(ctx, batch)
 }
 
-// take reads one batch; see Export.
-func (s *Server) take(batch []byte) (*collectorv1.ExportTraceServiceResponse, error) {
+// take reads one batch; see ExportFrom.
+func (s *Server) take(ctx context.Context, batch []byte) (*collectorv1.ExportTraceServiceResponse, error) {
+	exporter, only := s.exporterOf(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.scan.only = only
 	if err := s.scan.scan(batch, s.config.Now()); err != nil {
 		s.spans.WithLabelValues("malformed").Inc()
 		return nil, status.Error(codes.InvalidArgument, "malformed batch: "+err.Error())
@@ -162,6 +184,7 @@ func (s *Server) take(batch []byte) (*collectorv1.ExportTraceServiceResponse, er
 	if n == 0 {
 		return &s.accepted, nil
 	}
+	s.blame(exporter, &s.scan.counts)
 	return &collectorv1.ExportTraceServiceResponse{PartialSuccess: &collectorv1.ExportTracePartialSuccess{
 		RejectedSpans: n, ErrorMessage: s.scan.counts.explain(),
 	}}, nil
@@ -179,17 +202,19 @@ func (s *Server) sink(calls []topology.Call) {
 }
 
 // resultCount is how many results a span may have.
-const resultCount = 8
+const resultCount = 9
 
 // results names what may become of a span, in the order of count.
 func results() [resultCount]string {
-	return [...]string{"call", "joined", "served", "existence", "ignored", "bad-name", "unknown-service", "out-of-bounds"}
+	return [...]string{
+		"call", "joined", "served", "existence", "ignored", "bad-name", "unknown-service", "out-of-bounds", "identity-mismatch",
+	}
 }
 
 // count adds to the metrics.
 func (s *Server) count(c *Counts) {
 	for i, n := range [resultCount]int64{
-		c.Calls, c.Joined, c.Served, c.Existence, c.Ignored, c.BadName, c.Unknown, c.OutOfBounds,
+		c.Calls, c.Joined, c.Served, c.Existence, c.Ignored, c.BadName, c.Unknown, c.OutOfBounds, c.Mismatch,
 	} {
 		if n > 0 {
 			s.counters[i].Add(float64(n))
@@ -200,6 +225,7 @@ func (s *Server) count(c *Counts) {
 // explain says why spans were refused, with the remedy; it quotes nothing of theirs.
 func (c Counts) explain() string {
 	return fmt.Sprintf("%d spans with a service.name or peer.service that is no NAMESPACE/NAME, "+
-		"%d with one that is not registered in the mesh, %d more than %s from the present; "+
-		"set OTEL_SERVICE_NAME to the registered name", c.BadName, c.Unknown, c.OutOfBounds, MaxAge)
+		"%d with one that is not registered in the mesh, %d more than %s from the present, "+
+		"%d with a service.name that is not the exporter's identity; "+
+		"set OTEL_SERVICE_NAME to the registered name", c.BadName, c.Unknown, c.OutOfBounds, MaxAge, c.Mismatch)
 }

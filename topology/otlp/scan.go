@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"time"
 
+	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/topology"
 )
 
@@ -36,11 +37,13 @@ type scanner struct {
 	config *Config
 	names  map[string]*name // valid names seen; bounded by MaxNames
 	list   []*name          // of names, by number; the first is nobody
+	latest [latestNames]*name
 	calls  []topology.Call
 	waits  waits
 	now    time.Time
 	nano   int64 // now in Unix nanoseconds
 	batch  uint64
+	only   mesh.Service // that the exporter may speak for, "" = any
 	counts Counts
 }
 
@@ -54,10 +57,11 @@ type Counts struct {
 	BadName     int64 // service.name or peer is no namespace/name
 	Unknown     int64 // service.name or peer is not registered
 	OutOfBounds int64 // more than MaxAge away
+	Mismatch    int64 // service.name is not the exporter's
 }
 
 // rejected returns how many spans the exporter is told were refused.
-func (c Counts) rejected() int64 { return c.BadName + c.Unknown + c.OutOfBounds }
+func (c Counts) rejected() int64 { return c.BadName + c.Unknown + c.OutOfBounds + c.Mismatch }
 
 // scan reads an ExportTraceServiceRequest. On an error nothing of it is used.
 func (s *scanner) scan(batch []byte, now time.Time) error {
@@ -94,6 +98,9 @@ func (s *scanner) resourceSpans(data []byte) error {
 		}
 	}
 	sender, counter := s.service(name)
+	if counter == nil && s.only != "" && sender.service != s.only {
+		counter = &s.counts.Mismatch
+	}
 	r := reader{data: data}
 	for r.next() {
 		if !r.is(2, wireBytes) {
@@ -129,12 +136,19 @@ func serviceName(resource []byte, name *[]byte) error {
 func (s *scanner) scopeSpans(sender *name, counter *int64, data []byte) error {
 	r := reader{data: data}
 	var read span
-	for r.next() {
-		if !r.is(2, wireBytes) {
-			continue
+	for {
+		bytes, usual := r.usual(tagSpan)
+		if !usual {
+			if !r.next() {
+				return r.fault
+			}
+			if !r.is(2, wireBytes) {
+				continue
+			}
+			bytes = r.bytes
 		}
 		read = span{}
-		if err := read.read(r.bytes); err != nil {
+		if err := read.read(bytes); err != nil {
 			return err
 		}
 		if counter != nil {
@@ -143,7 +157,6 @@ func (s *scanner) scopeSpans(sender *name, counter *int64, data []byte) error {
 		}
 		s.take(sender, &read)
 	}
-	return r.fault
 }
 
 // field reads the present field of a span: the way of every field, which read takes for

@@ -19,9 +19,32 @@ type name struct {
 	number  uint32 // in the scanner's list, 0 = it is not there
 }
 
+// latestNames is how many names are found without a look-up in the map: those seen last,
+// by length and last byte, where names differ.
+const latestNames = 256
+
 // service returns the name if it is valid and registered; else the counter of the
 // reason why not. The registry is asked once a batch and name.
 func (s *scanner) service(text []byte) (*name, *int64) {
+	if n := len(text); n > 0 {
+		latest := &s.latest[uint8(n*31)^text[n-1]]
+		if found := *latest; found != nil && found.batch == s.batch && string(found.service) == string(text) {
+			if found.known {
+				return found, nil
+			}
+			return nil, &s.counts.Unknown
+		}
+		found, counter := s.lookUp(text)
+		if counter == nil && found.number != 0 {
+			*latest = found
+		}
+		return found, counter
+	}
+	return s.lookUp(text)
+}
+
+// lookUp is service for a name that was not among the latest.
+func (s *scanner) lookUp(text []byte) (*name, *int64) {
 	found := s.names[string(text)]
 	if found == nil {
 		parsed, err := mesh.ParseService(string(text))
@@ -120,8 +143,14 @@ func (s *scanner) counted(call *topology.Call) {
 
 // add appends a call to be filled in.
 func (s *scanner) add() *topology.Call {
-	s.calls = append(s.calls, topology.Call{Source: topology.Span})
-	return &s.calls[len(s.calls)-1]
+	n := len(s.calls)
+	if n == cap(s.calls) {
+		s.calls = append(s.calls, topology.Call{})
+	}
+	s.calls = s.calls[:n+1]
+	call := &s.calls[n]
+	*call = topology.Call{Source: topology.Span}
+	return call
 }
 
 // drop takes back the last call and counts why.

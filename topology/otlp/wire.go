@@ -69,6 +69,27 @@ func (r *reader) next() bool {
 	return r.fault == nil
 }
 
+// usual returns the next field if it has the tag, of one byte, and a length of at most
+// two; else false, and nothing was read.
+func (r *reader) usual(tag byte) ([]byte, bool) {
+	rest := r.data[r.at:]
+	if len(rest) < 3 || rest[0] != tag {
+		return nil, false
+	}
+	size, head := int(rest[1]), 2
+	if size >= 0x80 {
+		if rest[2] >= 0x80 {
+			return nil, false
+		}
+		size, head = size&0x7f|int(rest[2])<<7, 3
+	}
+	if size > len(rest)-head {
+		return nil, false
+	}
+	r.at += head + size
+	return rest[head : head+size : head+size], true
+}
+
 // varint reads a base-128 number of at most 64 bits.
 func (r *reader) varint() uint64 {
 	if r.fault != nil {
@@ -77,6 +98,10 @@ func (r *reader) varint() uint64 {
 	if r.at < len(r.data) && r.data[r.at] < 0x80 {
 		r.at++
 		return uint64(r.data[r.at-1])
+	}
+	if rest := r.data[r.at:]; len(rest) >= 2 && rest[1] < 0x80 {
+		r.at += 2
+		return uint64(rest[0]&0x7f) | uint64(rest[1])<<7
 	}
 	value, n := binary.Uvarint(r.data[r.at:])
 	if n <= 0 {
