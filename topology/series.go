@@ -67,7 +67,12 @@ type track struct {
 	last       int64  // latest second that was written
 	generation uint64 // of the Series in which it was last copied
 	chunks     [chunkCount]*chunk
+	open       *chunk              // of chunks, the one that was written last; nil if it is not known
+	places     [trackPlaces]uint16 // in open, by the end of its key, a cell that may be there
 }
+
+// trackPlaces is how many cells of a track are found without a search.
+const trackPlaces = 64
 
 // chunk is what happened in chunkSeconds, in one piece of memory: a quiet edge costs
 // little of it, and a window is summed without looking for each second.
@@ -211,7 +216,13 @@ func (s *Series) write(id int32, c *Call) {
 	}
 	t.last = max(t.last, second)
 	n := c.weight()
-	at.add(at.keyOf(second, bucketOf(c.Latency)), n)
+	key := at.keyOf(second, bucketOf(c.Latency))
+	place := &t.places[key%trackPlaces]
+	if i := int(*place); i < len(at.cells) && at.cells[i].key == key {
+		at.cells[i].count = saturate(at.cells[i].count, n)
+	} else {
+		*place = uint16(at.add(key, n))
+	}
 	if c.Failed {
 		at.add(at.keyOf(second, failureBucket), n)
 	}
@@ -235,6 +246,15 @@ func (s *Series) insert(key trackKey) int32 {
 // writable returns the chunk of second, private to generation, nil if that second has
 // already left the ring.
 func (t *track) writable(second int64, generation uint64) *chunk {
+	if c := t.open; c != nil && c.generation == generation && uint64(second-c.start) < chunkSeconds {
+		return c
+	}
+	t.open = t.turn(second, generation)
+	return t.open
+}
+
+// turn is writable for another chunk than the last one.
+func (t *track) turn(second int64, generation uint64) *chunk {
 	start := second - mod(second, chunkSeconds)
 	slot := mod(start/chunkSeconds, chunkCount)
 	have := t.chunks[slot]
@@ -254,25 +274,29 @@ func (t *track) writable(second int64, generation uint64) *chunk {
 // find returns where key is in the cells, or would be.
 func (c *chunk) find(key cellKey) int {
 	low, n := 0, len(c.cells)
-	for n > 0 {
-		half := int(uint(n) / 2)
-		if c.cells[low+half].key < key {
-			low += half + 1
-			n -= half + 1
-		} else {
-			n = half
+	for n > 1 { // without a branch on what is compared: latencies cannot be foretold
+		half := n / 2
+		above := low + half
+		if c.cells[above-1].key >= key {
+			above = low
 		}
+		low = above
+		n -= half
+	}
+	if n == 1 && c.cells[low].key < key {
+		low++
 	}
 	return low
 }
 
-// add counts n at key.
-func (c *chunk) add(key cellKey, n uint64) {
+// add counts n at key and returns where that is in the cells.
+func (c *chunk) add(key cellKey, n uint64) int {
 	at := c.find(key)
 	if at == len(c.cells) || c.cells[at].key != key {
 		c.cells = slices.Insert(c.cells, at, cell{key: key})
 	}
 	c.cells[at].count = saturate(c.cells[at].count, n)
+	return at
 }
 
 // Freeze returns a copy of s that later writes to s do not change. It costs one
