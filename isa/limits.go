@@ -56,6 +56,14 @@ func (l *Limits) budget(graph int) int {
 	return min(max(l.MaxPlanServices, whole), l.MaxPlanCeiling)
 }
 
+// Guard returns the code that keeps service from being acted upon, "" if none does; declared
+// is whether service itself says that it is protected. The zero value of a limit means the
+// documented default.
+func (l Limits) Guard(service mesh.Service, declared bool) Code {
+	l = l.complete()
+	return l.guard(service, declared)
+}
+
 // guard returns the code that protects service from being a target, "" if none does.
 func (l *Limits) guard(service mesh.Service, declared bool) Code {
 	switch {

@@ -73,15 +73,13 @@ func (c *checker) drainOf(i int, id StepID) int {
 		c.add(i, "drain", CodeUnknownStep, "there is no step "+quote(string(id)), "name a drain of this plan")
 		return -1
 	}
-	k, found := slices.BinarySearchFunc(c.drains, j, func(d drainUse, step int) int {
-		return cmp.Compare(d.step,
-			step)
-	})
-	if !found {
-		c.add(i, "drain", CodeLinear, "step "+string(id)+" is no drain", "name a drain of this plan")
-		return -1
+	for k := range c.drains {
+		if c.drains[k].step == j {
+			return k
+		}
 	}
-	return k
+	c.add(i, "drain", CodeLinear, "step "+string(id)+" is no drain", "name a drain of this plan")
+	return -1
 }
 
 // consume records that step i ends a drain; a second end is a fault.

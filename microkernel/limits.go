@@ -208,13 +208,49 @@ func (j *judgement) canScale(i int, a isa.Scale) {
 		j.reject(isa.CodeForeignOwner, stepPath(i, ".scale"), "the number of instances of "+string(s.Name)+" belongs to "+s.Owner,
 			fmt.Sprintf("commit there: %s with %d replicas", s.Name, a.Replicas))
 	}
-	if least := floorOf(s, &j.state.policy); a.Replicas < least {
+	least, off := floorOf(s, &j.state.policy), 0
+	if a.Replicas < s.Replicas {
+		off = j.off(i, s.Name)
+	}
+	switch {
+	case a.Replicas < least:
 		j.reject(isa.CodeScaleFloor, stepPath(i, ".scale"), fmt.Sprintf("%d replicas are below the floor of %d", a.Replicas, least),
 			fmt.Sprintf("ask for %d or more", least))
+	case a.Replicas-off < least:
+		j.reject(isa.CodeScaleFloor, stepPath(i, ".scale"), fmt.Sprintf("%d replicas, of which %d may be drained, are below the floor of %d",
+			a.Replicas, off, least), fmt.Sprintf("ask for %d or more, or scale after the restore", least+off))
 	}
 }
 
-// canRollBack refuses what is not there, has another owner, or must not come back.
+// off is how many instances of service a drain of the plan may keep out of service, with
+// nothing said of their requests, when step i has set its number of instances: whoever
+// scales down chooses which of them go.
+func (j *judgement) off(i int, service mesh.Service) int {
+	most := 0
+	for k := range j.expanded.Steps {
+		a, ok := j.expanded.Steps[k].Action.(isa.Drain)
+		if !ok || a.Target.Service != service || a.To != "" || a.OnEmpty != mesh.OnEmptyNone || j.apart(k, i) {
+			continue
+		}
+		most = max(most, len(j.drained(k).Instances)) // keys keeps two from being open at once
+	}
+	return most
+}
+
+// guarded refuses an object that configures what is protected: its name need not tell.
+func (j *judgement) guarded(path string, o *ObjectView) bool {
+	limits := limits(&j.state.policy)
+	for _, name := range o.Services {
+		s := j.view.Find(name)
+		if code := limits.Guard(name, s != nil && s.Protected); code != "" {
+			j.reject(code, path, fmt.Sprintf("%s configures %s, which is protected", o.Name, name), "roll it back by hand")
+			return true
+		}
+	}
+	return false
+}
+
+// canRollBack refuses what is not there, is protected, has another owner, or must not come back.
 func (j *judgement) canRollBack(i int, a isa.RollbackConfig) {
 	path := stepPath(i, ".rollbackConfig")
 	o := j.view.Object(a.Object)
@@ -225,6 +261,7 @@ func (j *judgement) canRollBack(i int, a isa.RollbackConfig) {
 		j.reject(isa.CodeUnknownTarget, path, "there is no object "+a.Object, "name an object that exists")
 	case len(o.Services) == 0:
 		j.reject(isa.CodeUnknownTarget, path, a.Object+" configures no service of the mesh", "name an object that a service uses")
+	case j.guarded(path, o):
 	case o.Owner != "":
 		j.reject(isa.CodeForeignOwner, path, a.Object+" belongs to "+o.Owner,
 			fmt.Sprintf("commit there: %s from revision %s back to %s", a.Object, o.Current, a.Revision))
@@ -325,7 +362,7 @@ func readyAmong(s *ServiceView, uids []mesh.UID) int {
 
 // floorOf is the least number of ready instances that s must keep.
 func floorOf(s *ServiceView, policy *Policy) int {
-	return max(1, s.MinAvailable, headroom(s, s.ReadyCount(), policy))
+	return max(1, s.MinAvailable, s.Quorum, headroom(s, s.ReadyCount(), policy))
 }
 
 // headroom is how many instances the load of s needs, with the share that policy keeps
