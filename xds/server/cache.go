@@ -67,6 +67,9 @@ func (s *Server) watch(req request, inbound string, w *watch) (func(), error) {
 	if w.typ == xds.ListenerType && inbound != "" && !w.stream.answered[w.typ] {
 		s.adoptCuts(n, inbound)
 	}
+	if err := s.subscribed(w.sub); err != nil {
+		return nil, err
+	}
 	n.watches[w.typ] = w
 	s.respond(n, w)
 	return func() { s.cancelWatch(n, w) }, nil

@@ -13,6 +13,7 @@ type metrics struct {
 	streams prometheus.Gauge
 	gates   prometheus.Histogram
 	polls   prometheus.Counter
+	refused *prometheus.CounterVec
 }
 
 // newMetrics registers the metrics, with nobody if registerer is nil.
@@ -36,11 +37,14 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Name: "sluice_xds_polls_total",
 			Help: "Times that a proxy's statistics were read for a proof, since it sent no load reports.",
 		}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_xds_refused_total", Help: "Connections, streams and requests of proxies that were refused, by reason.",
+		}, []string{"reason"}),
 	}
 	if registerer == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.acks, m.nacks, m.streams, m.gates, m.polls} {
+	for _, c := range []prometheus.Collector{m.acks, m.nacks, m.streams, m.gates, m.polls, m.refused} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("metrics of the xDS server: %w", err)
 		}

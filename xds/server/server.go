@@ -18,6 +18,7 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/server/delta/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/sotw/v3"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"github.com/sluicemesh/sluice/mesh"
@@ -41,11 +42,16 @@ type Config struct {
 	Now        func() time.Time      // nil = time.Now
 	TTL        time.Duration         // of the overlay at the proxies, 0 = lease.DefaultTTL
 	DrainTime  time.Duration         // the proxies' --drain-time-s, 0 = 2 s
+	Remote     *Remote               // beside the socket; nil = nothing
+	Limits     Limits
 }
 
 // Server is the control plane of the proxies of one world.
 type Server struct {
 	socket    string
+	remote    string // address, "" = none
+	door      *door
+	limits    Limits
 	log       *slog.Logger
 	drainTime time.Duration
 	now       func() time.Time
@@ -93,7 +99,7 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{
 		socket: c.Socket, log: c.Log, drainTime: cmp.Or(c.DrainTime, defaultDrainTime),
-		now: c.Now, metrics: m, admin: adminClient(), grpc: grpc.NewServer(),
+		now: c.Now, metrics: m, admin: adminClient(), limits: c.Limits.withDefaults(),
 		changed: make(chan struct{}), started: c.Now(),
 		nodes: map[string]*node{}, streams: map[int64]*stream{},
 		requests: map[request]*stream{},
@@ -102,6 +108,7 @@ func New(c Config) (*Server, error) {
 		cuts: map[string]uint64{}, loads: map[string]*loadStream{}, gates: map[*openGate]struct{}{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.grpc = grpc.NewServer(s.secure(&c)...)
 	// Only of clusters and listeners does an empty request mean all.
 	named := config.DeactivateLegacyWildcardForTypes([]string{
 		string(xds.EndpointType), string(xds.RouteType), string(xds.RuntimeType),
@@ -129,7 +136,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer s.admin.CloseIdleConnections()
 	defer s.running.Wait()
 	defer s.cancel()
-	listener, err := listen(ctx, s.socket)
+	listeners, err := s.listenAll(ctx)
 	if err != nil {
 		return err
 	}
@@ -139,7 +146,14 @@ func (s *Server) Serve(ctx context.Context) error {
 		s.grpc.Stop()
 	})
 	defer stop()
-	if err := s.grpc.Serve(listener); err != nil && ctx.Err() == nil {
+	var all errgroup.Group
+	for _, listener := range listeners {
+		all.Go(func() error {
+			defer s.grpc.Stop() // one without the other would be half a control plane
+			return s.grpc.Serve(listener)
+		})
+	}
+	if err := all.Wait(); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("serve xDS: %w", err)
 	}
 	return nil
