@@ -98,11 +98,12 @@ func (c *checker) disorder(late servicePlace, operand, what string, first servic
 // complete.
 type kinship struct {
 	cast  *cast
-	words int      // of a row of above
-	known []bool   // rows that are filled in
-	above []uint64 // bit set: row i holds the callers of service i, direct or not
-	met   []uint64 // bit set over the services of the world, of callers
-	queue []int    // of callers
+	words int              // of a row of above
+	known []bool           // rows that are filled in
+	above []uint64         // bit set: row i holds the callers of service i, direct or not
+	met   []uint64         // bit set over the services of the world, of callers
+	queue []int            // of callers
+	whole [][]mesh.Service // components that met holds; only those of several services
 }
 
 func (k *kinship) begin(cast *cast) {
@@ -151,7 +152,7 @@ func (k *kinship) reaches(caller, callee int) bool {
 // callers collects the direct and indirect callers of a service in row.
 func (k *kinship) callers(callee int, row []uint64) {
 	world := k.cast.env.Services
-	k.met, k.queue = zeroed(k.met, (len(world)+63)/64), k.queue[:0]
+	k.met, k.queue, k.whole = zeroed(k.met, (len(world)+63)/64), k.queue[:0], k.whole[:0]
 	k.meet(k.cast.members[callee].facts, row)
 	for at := 0; at < len(k.queue); at++ {
 		k.meet(&world[k.queue[at]], row)
@@ -163,7 +164,10 @@ func (k *kinship) meet(facts *ServiceFacts, row []uint64) {
 	if facts == nil {
 		return
 	}
-	for _, services := range [...][]mesh.Service{facts.Callers, facts.Component} {
+	for i, services := range [...][]mesh.Service{facts.Callers, facts.Component} {
+		if i == 1 && len(services) > 1 && k.joined(services) {
+			return // each of its members tells the same
+		}
 		for _, service := range services {
 			if i := k.cast.find(service); i >= 0 {
 				row[i/64] |= 1 << (i % 64)
@@ -174,4 +178,16 @@ func (k *kinship) meet(facts *ServiceFacts, row []uint64) {
 			}
 		}
 	}
+}
+
+// joined reports whether the services of a component have been met, and notes that they
+// will be.
+func (k *kinship) joined(component []mesh.Service) bool {
+	for _, known := range k.whole {
+		if len(known) == len(component) && (&known[0] == &component[0] || slices.Equal(known, component)) {
+			return true
+		}
+	}
+	k.whole = append(k.whole, component)
+	return false
 }
