@@ -45,17 +45,21 @@ func main() {
 	variants := flags.Int("variants", 10, "variants of each attack")
 	seed := flags.Uint64("seed", 1, "seed of the variants")
 	out := flags.String("out", "hostile.json", "report `FILE`")
+	part := flags.String("part", "", "do `K/N` of the work and print it as JSON: how this program calls itself")
 	if err := flags.Parse(os.Args[1:]); err != nil || flags.NArg() > 0 || *variants < 1 || *variants > 1000 {
 		fmt.Fprintln(os.Stderr, "usage: hostile [-rows 7,12,B3] [-variants 1..1000] [-seed N] [-out FILE]")
 		os.Exit(exitUsage)
 	}
-	o := options{variants: *variants, seed: *seed}
+	o := options{variants: *variants, seed: *seed, parts: processes, progress: os.Stderr}
 	for row := range strings.FieldsFuncSeq(*rows, func(r rune) bool { return r == ',' || r == ' ' }) {
 		o.rows = append(o.rows, row)
 	}
 	if len(o.wanted()) == 0 {
 		fmt.Fprintf(os.Stderr, "hostile: no row is called %q: want 1-50 or B1-B13\n", *rows)
 		os.Exit(exitUsage)
+	}
+	if *part != "" {
+		os.Exit(o.printPart(*part))
 	}
 	r := makeReport(o)
 	table(os.Stdout, r)
@@ -72,19 +76,38 @@ func main() {
 	}
 }
 
+// processes share the work. Most of a variant's time it waits for disk and loopback.
+const processes = 4
+
+// printPart does a part, "K/N", of the work and prints each outcome as a line of JSON.
+func (o *options) printPart(which string) int {
+	var part, parts int
+	if n, err := fmt.Sscanf(which, "%d/%d", &part, &parts); n != 2 || err != nil || part < 0 || part >= parts {
+		fmt.Fprintf(os.Stderr, "hostile: no part is called %q: want K/N with K < N\n", which)
+		return exitUsage
+	}
+	code, lines := 0, json.NewEncoder(os.Stdout)
+	o.try(part, parts, func(out outcome) {
+		if err := lines.Encode(out); err != nil {
+			code = exitFailed // nobody reads us any more
+		}
+	})
+	return code
+}
+
 func makeReport(o options) *report {
 	started := time.Now()
 	r := &report{
 		Schema: "sluice.hostile/1", Version: version, Commit: commit, Started: started.UTC().Format(time.RFC3339),
 		Seed: o.seed, Rows: []line{}, Benign: []line{},
 	}
-	run(o, func(l line) {
+	for _, l := range run(o) {
 		if strings.HasPrefix(l.Row, "B") {
 			r.Benign = append(r.Benign, l)
-			return
+		} else {
+			r.Rows = append(r.Rows, l)
 		}
-		r.Rows = append(r.Rows, l)
-	})
+	}
 	r.Seconds = time.Since(started).Seconds()
 	return r
 }

@@ -24,7 +24,7 @@ func doorRows() []attack {
 		door("28", "a flood", "THROTTLE", flood),
 		door("29", "nobody, or somebody else", "REJECT:authn", stranger),
 		door("48", "a header that does not end", "REFUSED", headerBomb),
-		door("48", "uploads that do not end", "TIMEOUT", slowloris),
+		{row: "48", name: "uploads that do not end", door: "api", expected: "TIMEOUT", waits: true, run: slowloris},
 		door("49", "an agent that does what operators do", "REJECT:authz", usurped),
 		door("49", "an operator who approves their own plan", "REJECT:authz", selfApproved),
 	}

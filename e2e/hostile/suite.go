@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
-	"slices"
 	"strings"
-	"sync"
 
 	"github.com/sluicemesh/sluice/isa"
 	"github.com/sluicemesh/sluice/isa/codec"
@@ -21,6 +19,7 @@ type attack struct {
 	door     string // api, cli, otlp, core; "" = there is none yet
 	expected string // the verdict as the list writes it
 	missing  string // why there is no door
+	waits    bool   // in real time, for what is not ours: others may be tried meanwhile
 	run      func(*trial) (result, error)
 }
 
@@ -196,71 +195,3 @@ func (a *attack) attempt(n int, seed uint64) line {
 // disturbs reports whether the attack's verdict lets anything happen at all. A row that
 // runs honest plans beside says itself whether the world is as it should be.
 func (a *attack) disturbs() bool { return a.expected == "ADMIT" }
-
-// options say what of the list is tried.
-type options struct {
-	rows     []string // none = all
-	variants int
-	seed     uint64
-}
-
-// wanted are the attacks of the rows that were asked for.
-func (o *options) wanted() []attack {
-	all := slices.Concat(decodeRows(), nameRows(), staticRows(), topologyRows(), liveRows(), doorRows(),
-		executionRows(), journalRows(), telemetryRows(), missingRows(), benignRows())
-	return slices.DeleteFunc(all, func(a attack) bool {
-		return len(o.rows) > 0 && !slices.Contains(o.rows, a.row)
-	})
-}
-
-// workers bounds how many variants run at once.
-const workers = 6
-
-// run tries everything that is wanted; tell is called with each line, in order.
-func run(o options, tell func(line)) []line {
-	attacks := o.wanted()
-	count := map[string]int{}
-	type job struct {
-		attack *attack
-		n      int
-	}
-	var jobs []job
-	for i := range attacks {
-		variants := o.variants
-		if attacks[i].run == nil {
-			variants = 1
-		}
-		for range variants {
-			count[attacks[i].row]++
-			jobs = append(jobs, job{&attacks[i], count[attacks[i].row]})
-		}
-	}
-	lines := make([]line, len(jobs))
-	var group sync.WaitGroup
-	free := make(chan struct{}, workers)
-	for i, j := range jobs {
-		free <- struct{}{}
-		group.Add(1)
-		go func() {
-			defer group.Done()
-			lines[i] = j.attack.attempt(j.n, o.seed)
-			<-free
-		}()
-	}
-	group.Wait()
-	slices.SortStableFunc(lines, func(a, b line) int { return order(a.Row) - order(b.Row) })
-	for _, l := range lines {
-		tell(l)
-	}
-	return lines
-}
-
-// order sorts rows as the list does: attacks, then benign twins.
-func order(row string) int {
-	n, benign := 0, strings.HasPrefix(row, "B")
-	_, _ = fmt.Sscanf(strings.TrimPrefix(row, "B"), "%d", &n) // every row is a number
-	if benign {
-		n += 1000
-	}
-	return n
-}
