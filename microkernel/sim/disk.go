@@ -10,9 +10,10 @@ import (
 // disk is the journal. What is appended is lost in a crash until it is synced.
 type disk struct {
 	policy microkernel.Policy
-	synced []microkernel.Event
-	base   microkernel.State // as the last recovery replayed it ...
-	since  int               // ... from this many events
+	synced []microkernel.Event // since the last compaction, which comes first
+	whole  []microkernel.Event // all, as if there had been no compaction
+	base   microkernel.State   // as the last recovery replayed it ...
+	since  int                 // ... from this many events
 }
 
 // recover rebuilds the state from what survived. It starts from the state that the
@@ -43,10 +44,31 @@ func (d *disk) last() microkernel.Instant {
 	return at
 }
 
-// cut loses everything after the first n events.
-func (d *disk) cut(n int) {
-	d.synced = d.synced[:n:n]
+// append writes an event and syncs it.
+func (d *disk) append(ev microkernel.Event) {
+	d.synced, d.whole = append(d.synced, ev), append(d.whole, ev)
+}
+
+// compact begins the journal anew with what it came to.
+func (d *disk) compact(ev microkernel.Compacted) {
+	d.synced = []microkernel.Event{ev}
 	d.base, d.since = microkernel.New(d.policy), 0
+}
+
+// cut loses the last n events, but for a compaction: a copy from before it is no copy of
+// this journal. It returns how many were lost.
+func (d *disk) cut(n int) int {
+	first := 0
+	if len(d.synced) > 0 {
+		if _, compacted := d.synced[0].(microkernel.Compacted); compacted {
+			first = 1
+		}
+	}
+	n = min(n, len(d.synced)-first)
+	keep, all := len(d.synced)-n, len(d.whole)-n
+	d.synced, d.whole = d.synced[:keep:keep], d.whole[:all:all]
+	d.base, d.since = microkernel.New(d.policy), 0
+	return n
 }
 
 // damage breaks the journal at a crash, now and then, and returns how long nothing
@@ -63,10 +85,9 @@ func (r *run) damage() time.Duration {
 	}
 	r.counts.Faults["older-copy"]++
 	r.regressed = true
-	n := len(r.disk.synced)
-	r.disk.cut(n - min(n, 1+r.rng.IntN(40)))
+	lost := r.disk.cut(1 + r.rng.IntN(40))
 	r.state = r.disk.recover()
-	r.trace("OLDER COPY of %d events, %d are lost", len(r.disk.synced), n-len(r.disk.synced))
+	r.trace("OLDER COPY of %d events, %d are lost", len(r.disk.synced), lost)
 	r.world.regress(&r.state)
 	return down
 }

@@ -34,14 +34,18 @@ func (r *run) deliver(ev microkernel.Event) {
 		r.crash("crash-before-sync")
 		return
 	}
-	r.disk.synced = append(r.disk.synced, ev)
+	r.disk.append(ev)
+	r.handled = ev
 	next, effects := microkernel.Step(r.state, ev)
 	r.state = next
 	r.counts.event(&r.state, ev, effects)
 	if proof, ok := ev.(microkernel.Proved); ok {
 		r.proofs[given{proof.Proof.Key.Callee, proof.Proof.Generation}] = r.process
 	}
+	r.noteBaselines(ev)
+	r.countCrowds(ev)
 	r.checkState(ev, effects)
+	r.read()
 	if len(r.violations) > 0 {
 		return
 	}
@@ -142,6 +146,7 @@ func (r *run) lead() {
 	r.started = r.world.now
 	r.base = max(r.world.now.Add(r.skew), r.disk.last())
 	r.deliver(microkernel.Led{Stamp: r.stamp(), Term: r.state.Term() + 1})
+	r.impatience()
 }
 
 // stamp is the instant on the clock of the present process.
@@ -237,6 +242,9 @@ func restamp(ev microkernel.Event, stamp microkernel.Stamp) microkernel.Event {
 		ev.Stamp = stamp
 		return ev
 	case microkernel.Judged:
+		ev.Stamp = stamp
+		return ev
+	case microkernel.Measured:
 		ev.Stamp = stamp
 		return ev
 	}

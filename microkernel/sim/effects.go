@@ -363,6 +363,7 @@ func (r *run) rollBack(e microkernel.SetRevision) {
 
 // watch judges a plan: now and then harm, at the end mostly clean.
 func (r *run) watch(e microkernel.Watch) {
+	r.measure(e)
 	if len(e.Services) == 0 {
 		return
 	}

@@ -32,6 +32,7 @@ func (r *run) checkState(ev microkernel.Event, effects []microkernel.Effect) {
 		r.holds(r.rules[i].Name, r.rules[i].Broken(&r.state))
 	}
 	for _, e := range effects {
+		r.checkLook(e)
 		switch e := e.(type) {
 		case microkernel.Answer:
 			r.holds("I8", r.explainedAnswer(e))
@@ -110,6 +111,9 @@ func (r *run) checkEffect(e microkernel.Effect) {
 		r.holds("I1", r.withinScale(e))
 	case microkernel.SetRevision:
 		r.holds("I1", r.withinRollback(e))
+		return
+	case microkernel.Watch:
+		r.checkCrowd(e)
 		return
 	default:
 		return
@@ -291,7 +295,7 @@ func (r *run) belowFloor(s *service) string {
 	if left >= need || left == 0 && in.overlay.Drain.OnEmpty != mesh.OnEmptyNone {
 		return ""
 	}
-	if left >= s.floor(min(could, r.seen(in, s))) || r.regressed {
+	if left >= r.floorSeen(in, s, could) || r.regressed {
 		r.counts.Faults["floor-on-old-view"]++
 		return ""
 	}
@@ -303,19 +307,20 @@ func (s *service) floor(ready int) int {
 	return max(1, s.least, min(int(math.Ceil(s.load/0.8)), ready))
 }
 
-// seen is how many instances were ready in the facts at the plan's last gate. The kernel
-// judges floors on those: it does not see what comes up, or what a lost part of the
-// journal took down, before its next gate (docs/simulation.md, What is not found).
-func (r *run) seen(in *installed, s *service) int {
+// floorSeen is the floor by the facts at the plan's last gate. The kernel judges floors on
+// those: it does not see what comes up, what people ask for meanwhile, or what a lost part
+// of the journal took down, before its next gate (docs/simulation.md, What is not found).
+func (r *run) floorSeen(in *installed, s *service, could int) int {
 	rec, _ := r.state.Record(microkernel.PlanID(in.overlay.Plan))
 	facts := &rec.Present
 	if facts.Epoch == "" {
 		facts = &rec.View
 	}
+	seen, was := 0, *s
 	if v := facts.Find(s.name); v != nil {
-		return v.ReadyCount()
+		seen, was.least = v.ReadyCount(), min(s.least, v.MinAvailable)
 	}
-	return 0
+	return was.floor(min(could, seen))
 }
 
 // checkReboot is I2 in the world, and exactly-once: nothing is in flight on what is
@@ -395,7 +400,7 @@ func verdict(e microkernel.Answer) string {
 func (r *run) impartial() string {
 	s := microkernel.New(r.disk.policy)
 	ends, n := "", 0
-	for _, ev := range r.disk.synced {
+	for _, ev := range r.disk.whole {
 		var effects []microkernel.Effect
 		s, effects = microkernel.Step(s, renamed(ev))
 		for _, e := range effects {

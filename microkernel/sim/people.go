@@ -45,6 +45,8 @@ func (r *run) schedulePeople() {
 	r.every(8000, 20_000, r.approve)
 	r.every(20_000, 60_000, r.operate)
 	r.every(30_000, 90_000, r.drift)
+	r.every(10_000, 40_000, r.raise)
+	r.every(20_000, 80_000, r.compact)
 }
 
 // every repeats do until the world is fair.
@@ -75,14 +77,14 @@ func (r *run) propose(by microkernel.Principal, p isa.Program) {
 
 // viewOf gathers the facts that a verdict on p needs.
 func (r *run) viewOf(p isa.Program) microkernel.View {
-	var restarted, written []mesh.Service
+	var restarted, drained, written []mesh.Service
 	for _, s := range p.Steps {
 		switch a := s.Action.(type) {
 		case isa.Restart:
 			restarted = append(restarted, a.Target.Group...)
 			restarted = append(restarted, a.Target.Service)
 		case isa.Drain:
-			written = append(written, a.Target.Service, a.To)
+			drained, written = append(drained, a.Target.Service), append(written, a.To)
 		case isa.RateLimit:
 			written = append(written, a.Target.Service)
 		case isa.CircuitBreak:
@@ -91,7 +93,7 @@ func (r *run) viewOf(p isa.Program) microkernel.View {
 			written = append(written, a.Target.Service)
 		}
 	}
-	v := r.world.view(restarted, written)
+	v := r.world.view(restarted, drained, written)
 	v.Rollback = r.world.rollback
 	for _, s := range p.Steps {
 		a, is := s.Action.(isa.RollbackConfig)
@@ -137,6 +139,12 @@ func (r *run) honest() isa.Program {
 		p.Steps = []isa.Step{{ID: "l1", Action: isa.RateLimit{Target: service1(s.name), PerSecond: 80, Burst: 10, Lease: 20 * time.Second}}}
 	case pick == 7:
 		p.Steps = []isa.Step{{ID: "s1", Action: isa.Scale{Target: service1(s.name), Replicas: 2 + r.rng.IntN(4)}}}
+	case pick == 8 && r.rng.IntN(3) == 0:
+		p.Steps = []isa.Step{ // steps that no drain gates, one after the other
+			{ID: "s1", Action: isa.Scale{Target: service1(s.name), Replicas: 2 + r.rng.IntN(4)}},
+			{ID: "l1", After: []isa.StepID{"s1"}, Action: isa.RateLimit{Target: service1(s.name), PerSecond: 80, Burst: 10, Lease: 20 * time.Second}},
+			{ID: "b1", After: []isa.StepID{"l1"}, Action: isa.CircuitBreak{Target: service1(s.name), MaxRequests: 100, Lease: 20 * time.Second}},
+		}
 	case pick == 8:
 		until := isa.AwaitRestore
 		if r.rng.IntN(2) == 0 {
@@ -200,6 +208,7 @@ func (r *run) operate() {
 		plan := microkernel.PlanID("")
 		if open := r.open(); len(open) > 0 && r.rng.IntN(2) == 0 {
 			plan = open[r.rng.IntN(len(open))]
+			r.pausedAlone[plan] = true
 		}
 		r.deliver(microkernel.Paused{Stamp: r.stamp(), Plan: plan, By: operator(), Reason: "looking"})
 		r.answer(r.millis(1000, 40_000), func() { r.resumeAll(plan) })
@@ -249,6 +258,27 @@ func (r *run) drift() {
 	}
 	r.world.epoch++
 	r.counts.Faults["epoch-change"]++
+}
+
+// raise changes what people ask of a service while plans run: how many instances must
+// stay, and whether it has headroom as a caller.
+func (r *run) raise() {
+	s := r.some()
+	if open := r.open(); len(open) > 0 && r.rng.IntN(3) > 0 { // rather one that somebody acts on
+		rec, _ := r.state.Record(open[r.rng.IntN(len(open))])
+		for _, v := range rec.View.Services {
+			if at := r.world.find(v.Name); at != nil && r.rng.IntN(2) == 0 {
+				s = at
+			}
+		}
+	}
+	if r.rng.IntN(3) == 0 {
+		s.full = !s.full
+		r.counts.Faults["headroom-change"]++
+		return
+	}
+	s.least = r.rng.IntN(s.replicas + 1)
+	r.counts.Faults["floor-change"]++
 }
 
 // adopt gives the replicas of a service, or an object, to somebody else, or takes them back.

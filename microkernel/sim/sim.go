@@ -79,6 +79,12 @@ type run struct {
 	violations []Violation
 	counts     Counts
 	people     people
+
+	handled     microkernel.Event // by the step whose effects are being carried out
+	drains      map[stepID]bool   // that have begun
+	baselines   map[microkernel.PlanID][]microkernel.Baseline
+	pausedAlone map[microkernel.PlanID]bool // by somebody, at any time
+	reader      reader
 }
 
 // given names what a proof is about.
@@ -132,6 +138,8 @@ func newRun(seed uint64, o Options) *run {
 	r.disk.policy, r.disk.base = r.state.Policy(), r.state
 	r.timers = map[microkernel.TimerID]int{}
 	r.proofs = map[given]int{}
+	r.drains, r.pausedAlone = map[stepID]bool{}, map[microkernel.PlanID]bool{}
+	r.baselines = map[microkernel.PlanID][]microkernel.Baseline{}
 	r.rules = microkernel.Invariants()
 	return r
 }

@@ -53,6 +53,7 @@ type service struct {
 	declared  bool
 	least     int     // minAvailable
 	load      float64 // in instances' worth
+	full      bool    // as a caller it has no headroom: it cannot carry requests that wait
 	hold      bool    // requests to it can be held
 	grade     mesh.Grade
 	protected bool
@@ -113,6 +114,7 @@ func newWorld(rng *rand.Rand, count *Counts) *world {
 		s.startup = time.Duration(200+rng.IntN(1800)) * time.Millisecond
 		s.deadline = time.Duration(5+rng.IntN(10)) * time.Second
 		s.replicas = 1 + rng.IntN(3)
+		s.full = rng.IntN(3) == 0
 		for k := range s.replicas {
 			name := fmt.Sprintf("s%02d-%d", i, k)
 			s.instances = append(s.instances, &process{
@@ -260,16 +262,35 @@ func (w *world) radius(set []mesh.Service) []mesh.Service {
 	return out
 }
 
-// view is what a driver would gather for a program that acts on named.
-func (w *world) view(restarted, written []mesh.Service) microkernel.View {
+// callers are the direct callers of any of set, sorted.
+func (w *world) callers(set []mesh.Service) []mesh.Service {
+	var out []mesh.Service
+	for _, name := range set {
+		if s := w.find(name); s != nil {
+			out = append(out, s.callers...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// view is what a driver would gather for a program that restarts, drains and otherwise
+// acts on the services named.
+func (w *world) view(restarted, drained, written []mesh.Service) microkernel.View {
 	v := microkernel.View{
 		Epoch: fmt.Sprintf("sha256:%d", w.epoch), GraphSize: len(w.services), Requests: 1000, Sampling: 1, Declared: true,
 		RestartSet: w.restartSet(restarted),
 	}
+	written = slices.Concat(drained, written)
 	v.BlastRadius = w.radius(slices.Concat(v.RestartSet, written))
 	for _, name := range v.BlastRadius {
 		if s := w.find(name); s != nil && s.broken {
 			v.Incident = append(v.Incident, name)
+		}
+	}
+	for _, name := range w.callers(slices.Concat(v.RestartSet, drained)) {
+		if s := w.find(name); s != nil && s.full {
+			v.Crowded = append(v.Crowded, name)
 		}
 	}
 	// Names grow from callers to callees, but within the component, where any order is one.
