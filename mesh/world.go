@@ -80,7 +80,17 @@ type Gateway struct {
 	Proxy   string  // xDS node id
 }
 
-// Proxy is one Envoy: the sidecar of an instance, or a gateway.
+// ProxyKind says what speaks xDS at a node.
+type ProxyKind string
+
+// Kinds of proxies.
+const (
+	ProxyEnvoy ProxyKind = ""     // an Envoy
+	Proxyless  ProxyKind = "grpc" // a gRPC client inside the application, without a proxy
+)
+
+// Proxy is one Envoy: the sidecar of an instance, or a gateway. A gRPC client that speaks
+// xDS by itself is one too: it has no addresses, and calls Outbound by name.
 type Proxy struct {
 	Node     string  // xDS node id
 	Service  Service // that it stands beside; a gateway's own name
@@ -90,6 +100,7 @@ type Proxy struct {
 	App      netip.AddrPort // where the application listens; invalid for a gateway
 	Park     netip.AddrPort // its parking listener, for held requests
 	Outbound []Outbound     // sorted by Service
+	Kind     ProxyKind
 }
 
 // Outbound is an address at which a proxy serves an upstream to its application.

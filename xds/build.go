@@ -64,6 +64,13 @@ func (s Scene) Build(node string) (Resources, []error) {
 		}
 		b.overlays = append(b.overlays, o)
 	}
+	if proxy.Kind == mesh.Proxyless {
+		for _, out := range proxy.Outbound {
+			b.clientUpstream(out)
+		}
+		b.sort()
+		return b.out, errs
+	}
 	for _, out := range proxy.Outbound {
 		b.upstream(out)
 	}

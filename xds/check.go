@@ -84,6 +84,9 @@ func referencesOf(r *Resource) *references {
 			refs.need(EndpointType, m.GetEdsClusterConfig().GetServiceName(), "cluster "+r.Name)
 		}
 	case *listenerv3.Listener:
+		if api := m.GetApiListener().GetApiListener(); api != nil {
+			refs.filter(r.Name, api)
+		}
 		for _, chain := range m.GetFilterChains() {
 			for _, filter := range chain.GetFilters() {
 				refs.filter(r.Name, filter.GetTypedConfig())

@@ -14,6 +14,9 @@ func Validate(world *mesh.World, o mesh.Overlay) error {
 	if world.Find(o.Key.Callee) == nil {
 		return fmt.Errorf("overlay %s on %s: no such service", o.Key.Kind, o.Key.Callee)
 	}
+	if err := validateProxyless(world, o); err != nil {
+		return err
+	}
 	switch {
 	case o.Key.Kind == mesh.OverlayDrain && o.Drain != nil:
 		return validateDrain(world, o)

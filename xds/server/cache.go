@@ -70,6 +70,7 @@ func (s *Server) watch(req request, inbound string, w *watch) (func(), error) {
 	if err := s.subscribed(w.sub); err != nil {
 		return nil, err
 	}
+	s.calls(n, w)
 	n.watches[w.typ] = w
 	s.respond(n, w)
 	return func() { s.cancelWatch(n, w) }, nil

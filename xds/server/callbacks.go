@@ -136,6 +136,7 @@ func (s *Server) admit(str *stream, who *corev3.Node) error {
 	str.node, n.live = id, str
 	clear(n.watches)
 	n.envoy = envoyVersion(who)
+	s.learn(n, who)
 	s.advance(n) // as one that is not connected: it gets everything in one go
 	s.ledger.Open(id, str.id, s.now())
 	s.metrics.streams.Set(float64(s.ledger.Streams()))

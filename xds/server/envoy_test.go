@@ -55,11 +55,7 @@ func newRig(t *testing.T, api string) *rig {
 		}
 		t.Skip(err)
 	}
-	dir, err := os.MkdirTemp("", "xds")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := shortDir(t)
 	r := &rig{t: t, root: t, dir: dir, apps: map[mesh.UID]*app{}, api: api}
 	r.world = rigWorld(t)
 	for _, state := range r.world.Services {
@@ -298,6 +294,22 @@ func eventually(t *testing.T, within time.Duration, what string, condition func(
 		}
 		pause(t, 5*time.Millisecond)
 	}
+}
+
+// shortDir is a directory whose name is short enough for a socket in it.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "xds")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func listenTCP(ctx context.Context, address netip.AddrPort) (net.Listener, error) {
+	var config net.ListenConfig
+	return config.Listen(ctx, "tcp", address.String())
 }
 
 // freePort returns a port of the loopback that is free now.

@@ -29,6 +29,7 @@ const maxInFlight = 1 << 30
 type loadStream struct {
 	interval time.Duration // wanted
 	kick     chan struct{} // capacity 1: interval changed
+	client   bool          // of a gRPC client
 	report   loadReport
 }
 
@@ -68,7 +69,7 @@ func (l *loadService) StreamLoadStats(str loadstatsv3.LoadReportingService_Strea
 	if err != nil {
 		return status.Errorf(codes.PermissionDenied, "node id %q is not in the world", id)
 	}
-	load := s.openLoads(id)
+	load := s.openLoads(id, isClient(first.GetNode()))
 	defer s.closeLoads(id, load)
 	var sender sync.WaitGroup
 	defer sender.Wait()
@@ -127,10 +128,10 @@ func (s *Server) instruct(load *loadStream) *loadstatsv3.LoadStatsResponse {
 	}
 }
 
-func (s *Server) openLoads(id string) *loadStream {
+func (s *Server) openLoads(id string, client bool) *loadStream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	load := &loadStream{kick: make(chan struct{}, 1)}
+	load := &loadStream{kick: make(chan struct{}, 1), client: client}
 	s.loads[id] = load
 	s.schedule()
 	return load
@@ -154,6 +155,9 @@ func (s *Server) schedule() {
 				want = gateInterval
 			}
 		}
+		if load.client {
+			want = clientInterval
+		}
 		if load.interval == want {
 			continue
 		}
@@ -173,9 +177,25 @@ func inFlight(stats []*endpointv3.ClusterStats) map[string]map[netip.AddrPort]in
 			for _, e := range locality.GetUpstreamEndpointStats() {
 				addEndpoint(out, cluster.GetClusterName(), e)
 			}
+			if len(locality.GetUpstreamEndpointStats()) == 0 {
+				addLocality(out, cluster.GetClusterName(), locality)
+			}
 		}
 	}
 	return out
+}
+
+// addLocality reads what a gRPC client says of an endpoint, which is a locality of its own.
+func addLocality(out map[string]map[netip.AddrPort]int, cluster string, l *endpointv3.UpstreamLocalityStats) {
+	address, err := netip.ParseAddrPort(l.GetLocality().GetSubZone())
+	count := l.GetTotalRequestsInProgress()
+	if err != nil || count == 0 {
+		return
+	}
+	if out[cluster] == nil {
+		out[cluster] = map[netip.AddrPort]int{}
+	}
+	out[cluster][address] += int(min(count, maxInFlight))
 }
 
 func addEndpoint(out map[string]map[netip.AddrPort]int, cluster string, e *endpointv3.UpstreamEndpointStats) {

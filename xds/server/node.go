@@ -20,6 +20,8 @@ type node struct {
 	watches map[xds.TypeURL]*watch
 	live    *stream // its newest stream, ended or not; nil = never connected
 	envoy   string
+	client  bool                  // it was seen to be a gRPC client
+	calls   map[mesh.Service]bool // of a gRPC client: what it asked for
 }
 
 func newNode(id string) *node {
@@ -30,6 +32,7 @@ func newNode(id string) *node {
 // proxies of a service are of one class, or many, if each listens on addresses of its own.
 type class struct {
 	service            mesh.Service
+	kind               mesh.ProxyKind
 	inbound, app, park netip.AddrPort
 	outbound           *mesh.Outbound // the first; lists are compared by where they are
 	outbounds          int
@@ -86,7 +89,7 @@ func (s *Server) rebuild() error {
 const keptParts = 64
 
 func (s *Server) classOf(p *mesh.Proxy, early []mesh.OverlayKey) class {
-	c := class{service: p.Service, inbound: p.Inbound, app: p.App, park: p.Park, outbounds: len(p.Outbound), cuts: s.cuts[p.Node]}
+	c := class{service: p.Service, kind: p.Kind, inbound: p.Inbound, app: p.App, park: p.Park, outbounds: len(p.Outbound), cuts: s.cuts[p.Node]}
 	if len(p.Outbound) > 0 {
 		c.outbound = &p.Outbound[0]
 	}
@@ -127,7 +130,8 @@ func (s *Server) scene(id string) xds.Scene {
 // what is still in use, then the listeners and routes that use the new, then the old
 // goes. It is called again whenever the proxy has answered. The caller holds mu.
 func (s *Server) advance(n *node) {
-	if s.ledger.Connected(n.id).IsZero() {
+	// A gRPC client keeps what it has until it knows all of what is to take its place.
+	if s.ledger.Connected(n.id).IsZero() || s.client(n.id) {
 		for _, t := range xds.Types() {
 			s.offer(n, t, n.target.Of(t))
 		}

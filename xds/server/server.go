@@ -189,7 +189,7 @@ func (s *Server) SetWorld(world *mesh.World) {
 	if world == nil {
 		return
 	}
-	s.world = world
+	s.world = s.seen(world)
 	for id := range s.nodes {
 		if xds.FindProxy(world, id) == nil {
 			s.forget(id)

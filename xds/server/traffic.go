@@ -177,6 +177,9 @@ func (s *Server) needLate(o *installed) {
 // that an overlay on key changes.
 func (s *Server) needs(n *node, key mesh.OverlayKey) need {
 	out := need{}
+	if s.client(n.id) {
+		return need{xds.EndpointType: n.version[xds.EndpointType]}
+	}
 	for _, t := range s.carriers(key) {
 		out[t] = n.version[t]
 		// Routes wait for the clusters that they name, and are offered in one go.
@@ -211,7 +214,7 @@ func (s *Server) required(key mesh.OverlayKey) []string {
 		return nil
 	}
 	for i := range s.world.Proxies {
-		if p := &s.world.Proxies[i]; xds.Concerns(key, p) {
+		if p := &s.world.Proxies[i]; xds.Concerns(key, p) && s.called(p, key.Callee) {
 			out = append(out, p.Node)
 		}
 	}

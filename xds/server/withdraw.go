@@ -146,7 +146,7 @@ func (s *Server) clean(id string, key mesh.OverlayKey) bool {
 		return true
 	}
 	now := s.now()
-	if s.ledger.Connected(id).IsZero() && s.lapses(key) {
+	if s.ledger.Connected(id).IsZero() && s.lapses(key) && !s.client(id) {
 		if slices.Contains(s.leases.Shadows(), id) {
 			_, lapsed := s.leases.Lapsed(id, now)
 			return lapsed
