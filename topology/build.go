@@ -31,7 +31,8 @@ func (b *builder) fit(n int) {
 // in any order, from there by caller, from there by callee again.
 func (b *builder) rows(s *structure, table *edgeTable, renumber []int32) {
 	n := len(s.names)
-	out, in := make([]int32, n+1), make([]int32, n+1)
+	both := make([]int32, 2*n+2)
+	out, in := both[:n+1:n+1], both[n+1:]
 	total := 0
 	pairs := table.pairs
 	marks := table.marks[:len(pairs)]
@@ -122,7 +123,10 @@ func (b *builder) components(s *structure) {
 	n := int32(len(s.names))
 	index := b.index[:n]
 	clear(index)
+	all := make([]int32, 3*n+1) // one piece of memory for all three
+	s.component, s.members, s.first = all[:n:n], all[n:2*n:2*n], all[2*n:]
 	left := b.peel(s, index)
+	peeled := n - left
 	f := search{s: s, index: index, stack: b.stack[:n], path: b.path[:0], left: left}
 	if left > 0 {
 		for root := range n {
@@ -132,13 +136,14 @@ func (b *builder) components(s *structure) {
 		}
 	}
 	b.path = f.path
-	b.group(s, n, n-f.left)
+	b.group(s, peeled, n-f.left)
 }
 
-// peel numbers the nodes that reach no cycle and returns the next number.
+// peel numbers the nodes that reach no cycle, each a component of its own, and returns
+// the next number.
 func (b *builder) peel(s *structure, index []int32) int32 {
 	n := int32(len(index))
-	waits, queue := b.next[:n], b.stack[:0]
+	waits, queue := b.next[:n], s.members[:0]
 	for v := range waits {
 		if waits[v] = s.out[v+1] - s.out[v]; waits[v] == 0 {
 			queue = append(queue, int32(v))
@@ -147,6 +152,7 @@ func (b *builder) peel(s *structure, index []int32) int32 {
 	for at := 0; at < len(queue); at++ {
 		v := queue[at]
 		index[v] = n - int32(at)
+		s.component[v], s.first[at] = int32(at), int32(at)
 		for _, e := range s.entering(v) {
 			if waits[e.caller]--; waits[e.caller] == 0 {
 				queue = append(queue, e.caller)
@@ -207,21 +213,34 @@ func (f *search) leave(v, order, low int32) {
 	f.left--
 }
 
-// group takes the numbers of components and lists the members of each.
-func (b *builder) group(s *structure, n, count int32) {
-	s.component, s.members, s.first = make([]int32, n), make([]int32, n), make([]int32, count+1)
-	for v, i := range b.index[:n] {
-		s.component[v] = n - i
-		s.first[n-i+1]++
+// group takes the numbers of components, of which the first were peeled, and lists the
+// members of each.
+func (b *builder) group(s *structure, peeled, count int32) {
+	n := int32(len(s.names))
+	s.first = s.first[:count+1]
+	s.first[count] = n
+	if peeled == n {
+		return
 	}
-	for c := range count {
+	sizes := s.first[peeled+1:]
+	clear(sizes)
+	for _, i := range b.index[:n] {
+		if c := n - i; c >= peeled {
+			sizes[c-peeled]++
+		}
+	}
+	s.first[peeled] = peeled
+	for c := peeled; c < count; c++ {
 		s.first[c+1] += s.first[c]
 	}
 	next := b.next[:count]
 	copy(next, s.first)
-	for v, c := range s.component {
-		s.members[next[c]] = int32(v)
-		next[c]++
+	for v, i := range b.index[:n] {
+		if c := n - i; c >= peeled {
+			s.component[v] = c
+			s.members[next[c]] = int32(v)
+			next[c]++
+		}
 	}
 }
 
@@ -231,27 +250,33 @@ func (b *builder) epoch(s *structure, names *[sha256.Size]byte) {
 	sum := sha256.New()
 	sum.Write([]byte("sluice topology 2\n"))
 	sum.Write(names[:])
-	buffer := b.buffer[:0]
-	for _, v := range s.out {
-		if buffer = binary.LittleEndian.AppendUint32(buffer, uint32(v)); len(buffer) >= hashBuffer {
-			sum.Write(buffer)
-			buffer = buffer[:0]
-		}
+	if b.buffer == nil {
+		b.buffer = make([]byte, hashBuffer)
 	}
-	for _, e := range s.edges {
-		if buffer = binary.LittleEndian.AppendUint32(buffer, uint32(e.callee)); len(buffer) >= hashBuffer {
-			sum.Write(buffer)
-			buffer = buffer[:0]
+	for rest := s.out; len(rest) > 0; {
+		n := min(len(rest), hashBuffer/4)
+		for i, v := range rest[:n] {
+			binary.LittleEndian.PutUint32(b.buffer[4*i:], uint32(v))
 		}
+		sum.Write(b.buffer[:4*n])
+		rest = rest[n:]
 	}
-	for _, m := range s.marks {
-		if buffer = append(buffer, flags(m)); len(buffer) >= hashBuffer {
-			sum.Write(buffer)
-			buffer = buffer[:0]
+	for rest := s.edges; len(rest) > 0; {
+		n := min(len(rest), hashBuffer/4)
+		for i, e := range rest[:n] {
+			binary.LittleEndian.PutUint32(b.buffer[4*i:], uint32(e.callee))
 		}
+		sum.Write(b.buffer[:4*n])
+		rest = rest[n:]
 	}
-	sum.Write(buffer)
-	b.buffer = buffer
+	for rest := s.marks; len(rest) > 0; {
+		n := min(len(rest), hashBuffer)
+		for i, m := range rest[:n] {
+			b.buffer[i] = flags(m)
+		}
+		sum.Write(b.buffer[:n])
+		rest = rest[n:]
+	}
 	s.epoch = "sha256:" + hex.EncodeToString(sum.Sum(nil))
 }
 
