@@ -140,7 +140,7 @@ func (c *fleetConfig) connect(ctx context.Context) error {
 // once for each type.
 func (c *fleetConfig) open(ctx context.Context, n int) error {
 	conn, err := grpc.NewClient("unix:"+c.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithReadBufferSize(fleetReadSize), grpc.WithWriteBufferSize(fleetReadSize), grpc.WithSharedWriteBuffer(true))
+		grpc.WithReadBufferSize(fleetReadSize), grpc.WithWriteBufferSize(fleetReadSize))
 	if err != nil {
 		return err
 	}

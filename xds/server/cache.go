@@ -1,14 +1,15 @@
 package server
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
+	"sync/atomic"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/server/delta/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/sotw/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -29,8 +30,8 @@ type watch struct {
 	typ    xds.TypeURL
 	stream *stream
 	sub    cache.Subscription
-	req    *cache.DeltaRequest // nil: state of the world
-	out    chan cache.DeltaResponse
+	delta  *deltaSub // sub, nil: state of the world
+	box    *outbox   // of a delta stream
 
 	state    *cache.Request // nil: delta
 	stateOut chan cache.Response
@@ -41,13 +42,9 @@ type configCache struct{ server *Server }
 
 var _ cache.ConfigWatcher = (*configCache)(nil)
 
-// CreateDeltaWatch answers a request at once if the proxy lacks anything, else when
-// there is something new.
-func (c *configCache) CreateDeltaWatch(req *cache.DeltaRequest, sub cache.Subscription,
-	out chan cache.DeltaResponse,
-) (func(), error) {
-	inbound := req.GetInitialResourceVersions()[xds.InboundListener]
-	return c.server.watch(req, inbound, &watch{req: req, sub: sub, out: out})
+// CreateDeltaWatch refuses: delta streams have a loop of our own, see stream.go.
+func (c *configCache) CreateDeltaWatch(*cache.DeltaRequest, cache.Subscription, chan cache.DeltaResponse) (func(), error) {
+	return nil, errors.New("delta is not served from a cache")
 }
 
 // watch opens w, which a request asks for; inbound is the version of the inbound listener
@@ -107,6 +104,10 @@ func (s *Server) respond(n *node, w *watch) {
 		s.respondState(n, w)
 		return
 	}
+	if s.respondFast(n, w) {
+		return
+	}
+	w.delta.known = n.serving.Of(w.typ)
 	update, next := difference(n.serving.Of(w.typ), w.sub)
 	w.stream.tellAbsent(w, update, next)
 	first := w.sub.IsWildcard() && !w.stream.answered[w.typ] // an empty answer, too, lets Envoy start
@@ -193,14 +194,8 @@ func (s *Server) beat(n *node) bool {
 // send hands a response to the stream, which uses up the watch.
 func (s *Server) send(n *node, w *watch, update *discoveryv3.DeltaDiscoveryResponse, next map[string]string) {
 	delete(n.watches, w.typ)
-	select {
-	case w.out <- &cache.DeltaPassthroughResponse{
-		DeltaRequest: w.req, NextVersionMap: next, DeltaDiscoveryResponse: update,
-	}:
-	default:
-		// There is room for two responses of each type, and one is outstanding at most.
-		s.log.Error("a stream has no room for a response", "node", n.id, "type", w.typ.Short())
-	}
+	w.delta.SetReturnedResources(next)
+	s.post(w, update, versionOf(update.GetSystemVersionInfo()))
 }
 
 // inSync notes that the proxy already has everything of the watch's type.
@@ -223,8 +218,9 @@ func (s *Server) inSync(n *node, w *watch) {
 // discovery is the ADS service.
 type discovery struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
-	delta delta.Server
-	state sotw.Server
+	server *Server
+	ids    atomic.Int64 // of delta streams
+	state  sotw.Server
 }
 
 // StreamAggregatedResources serves one proxy, or a gRPC client, by the state of the world.
@@ -238,5 +234,5 @@ func (d *discovery) StreamAggregatedResources(
 func (d *discovery) DeltaAggregatedResources(
 	str discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer,
 ) error {
-	return d.delta.DeltaStreamHandler(str, resource.AnyType)
+	return d.server.serveDelta(d.ids.Add(1), str)
 }

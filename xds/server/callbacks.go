@@ -43,23 +43,6 @@ type request interface {
 	GetErrorDetail() *spb.Status
 }
 
-// callbacks keeps the ledger as the protocol servers talk. They run in the stream's own
-// goroutine, in the order of the stream.
-type callbacks struct{ server *Server }
-
-// OnDeltaStreamOpen notes the stream.
-func (c *callbacks) OnDeltaStreamOpen(ctx context.Context, id int64, _ string) error {
-	return c.server.opened(ctx, id)
-}
-
-// OnDeltaStreamClosed notes its end. The proxy keeps its configuration.
-func (c *callbacks) OnDeltaStreamClosed(id int64, _ *corev3.Node) { c.server.closed(id) }
-
-// OnStreamDeltaRequest learns who is there, and reads the answers to what was sent.
-func (c *callbacks) OnStreamDeltaRequest(id int64, req *discoveryv3.DeltaDiscoveryRequest) error {
-	return c.server.heard(id, req)
-}
-
 func (s *Server) opened(ctx context.Context, id int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,16 +135,6 @@ func envoyVersion(who *corev3.Node) string {
 	}
 	return strconv.Itoa(int(v.GetMajorNumber())) + "." + strconv.Itoa(int(v.GetMinorNumber())) + "." +
 		strconv.Itoa(int(v.GetPatch()))
-}
-
-// OnStreamDeltaResponse notes what goes out under which nonce.
-func (c *callbacks) OnStreamDeltaResponse(id int64, _ *discoveryv3.DeltaDiscoveryRequest,
-	resp *discoveryv3.DeltaDiscoveryResponse,
-) {
-	s := c.server
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ledger.Sent(id, resp.GetTypeUrl(), resp.GetNonce(), versionOf(resp.GetSystemVersionInfo()), s.now())
 }
 
 // answered books an ACK or a NACK. The caller holds mu.

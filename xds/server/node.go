@@ -44,6 +44,7 @@ type class struct {
 type scenes struct {
 	shared xds.Shared
 	built  map[class]xds.Resources
+	steps  map[stepKey]*step
 }
 
 // rebuild computes what each proxy is to have and offers what changed. If a reference
@@ -75,7 +76,7 @@ func (s *Server) rebuild() error {
 	if err := errors.Join(faults...); err != nil {
 		return err
 	}
-	s.scenes.built = built
+	s.scenes.built, s.scenes.steps = built, nil
 	for i := range targets { // sorted by node
 		if n := s.nodes[s.world.Proxies[i].Node]; n != nil {
 			n.target = targets[i]

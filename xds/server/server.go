@@ -15,7 +15,6 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	loadstatsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/config"
-	"github.com/envoyproxy/go-control-plane/pkg/server/delta/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/sotw/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -108,14 +107,12 @@ func New(c Config) (*Server, error) {
 		cuts: map[string]uint64{}, loads: map[string]*loadStream{}, gates: map[*openGate]struct{}{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.grpc = grpc.NewServer(s.secure(&c)...)
+	s.grpc = grpc.NewServer(append(s.secure(&c), streamOptions()...)...)
 	// Only of clusters and listeners does an empty request mean all.
-	named := config.DeactivateLegacyWildcardForTypes([]string{
-		string(xds.EndpointType), string(xds.RouteType), string(xds.RuntimeType),
-	})
+	named := config.DeactivateLegacyWildcardForTypes(namedTypes())
 	ads := &discovery{
-		delta: delta.NewServer(s.ctx, &configCache{s}, &callbacks{s}, named),
-		state: sotw.NewServer(s.ctx, &configCache{s}, &stateCallbacks{s}, named),
+		server: s,
+		state:  sotw.NewServer(s.ctx, &configCache{s}, &stateCallbacks{s}, named),
 	}
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, ads)
 	loadstatsv3.RegisterLoadReportingServiceServer(s.grpc, &loadService{server: s})
