@@ -41,7 +41,7 @@ type Group struct {
 	Epoch         string
 	Suspects      []Suspect      // best first; the first is the culprit
 	Members       []Member       // sorted by service
-	RestartSet    []mesh.Service // sorted: the culprit's component and its sticky callers
+	RestartSet    []mesh.Service // sorted: the culprits' components and their sticky callers
 	DrainOrder    []mesh.Service // callers before callees
 	RestartOrder  []mesh.Service // callees before callers
 	RestoreOrder  []mesh.Service // callees before callers
@@ -83,7 +83,8 @@ func (s *Snapshot) Planned(targets []mesh.Service) Group {
 }
 
 // Group returns the group of a symptom: the closure of it over implicated edges, whole
-// components and sticky callers, with its suspects and the restart set of the first.
+// components and sticky callers, with its suspects and the restart set of the first, or of
+// the first few that cannot be told apart.
 // An unregistered service has an empty group.
 func (s *Snapshot) Group(symptom Symptom) Group {
 	root, known := s.ids[symptom.Service]
@@ -94,11 +95,13 @@ func (s *Snapshot) Group(symptom Symptom) Group {
 	study.measure(root)
 	members, why := study.closure(root)
 	suspects := study.rank(root, members)
-	culprit := s.ids[suspects[0].Service]
-	if !slices.Contains(members, culprit) {
-		why[culprit] = study.entering(culprit)
+	culprits := study.culprits(suspects)
+	for _, culprit := range culprits {
+		if !slices.Contains(members, culprit) {
+			why[culprit] = study.entering(culprit)
+		}
 	}
-	group := s.groupOf(symptom.Service, why, members, s.restartSet([]int32{culprit}))
+	group := s.groupOf(symptom.Service, why, members, s.restartSet(culprits))
 	group.Suspects = suspects
 	return group
 }

@@ -13,6 +13,8 @@ import (
 const (
 	maxSuspects   = 10
 	minScore      = 0.01
+	credible      = 0.95 // of the score, to be covered by the culprits
+	maxCulprits   = 3
 	instanceShare = 0.7 // of the bad calls, at one instance, to blame it alone
 	instanceRatio = 3.0 // its bad share against that of the others
 )
@@ -55,6 +57,22 @@ func (st *study) rank(root int32, members []int32) []Suspect {
 		suspects = append(suspects, suspect)
 	}
 	return suspects
+}
+
+// culprits returns whom to restart: the first suspect; where spans measured both sides,
+// so that scores are shares of what is beyond noise, as many as cover credible of it, at
+// most maxCulprits.
+func (st *study) culprits(suspects []Suspect) []int32 {
+	var named []int32
+	covered := 0.0
+	for _, suspect := range suspects[:min(len(suspects), maxCulprits)] {
+		if len(named) > 0 && (st.late == nil || covered >= credible) {
+			break
+		}
+		named = append(named, st.s.ids[suspect.Service])
+		covered += suspect.Score
+	}
+	return named
 }
 
 // passOn moves the part of v's score that its callees explain to them.

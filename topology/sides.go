@@ -62,7 +62,7 @@ type side struct {
 
 func sideOf(before, after moments) *side {
 	s := &side{before: before, after: after}
-	if before.n < sideBefore || after.n < sideSince {
+	if !s.comparable() {
 		return s
 	}
 	s.seen = after.mean - before.mean
@@ -71,19 +71,52 @@ func sideOf(before, after moments) *side {
 	return s
 }
 
+// lateSide is sideOf latencies. A few slow calls hide the growth of a mean in their own
+// noise; where the mean is not sure, the ranks of the latencies may be.
+func lateSide(before, after *Tick) *side {
+	s := sideOf(latencies(before), latencies(after))
+	if s.seen > 0 && s.sure == 0 {
+		if errors := rankShift(before.Hist, after.Hist); errors > sideErrors {
+			s.sure = s.seen * (1 - sideErrors/errors)
+		}
+	}
+	return s
+}
+
+// failedSide is sideOf failures.
+func failedSide(before, after *Tick) *side { return sideOf(failures(before), failures(after)) }
+
+// rankShift is by how many standard errors the latencies after rank above those before
+// (Mann and Whitney, corrected for ties).
+func rankShift(before, after *Histogram) float64 {
+	n, m := float64(before.total), float64(after.total)
+	below, sum, ties := 0.0, 0.0, 0.0
+	for i := range before.counts {
+		b, a := float64(before.counts[i]), float64(after.counts[i])
+		sum += a * (below + b/2)
+		below += b
+		ties += (a+b)*(a+b)*(a+b) - (a + b)
+	}
+	variance := n * m / 12 * (n + m + 1 - ties/((n+m)*(n+m-1)))
+	if n+m < 2 || variance <= 0 {
+		return 0
+	}
+	return (sum - n*m/2) / math.Sqrt(variance)
+}
+
 // comparable reports whether there were calls enough to compare.
 func (s *side) comparable() bool { return s.before.n >= sideBefore && s.after.n >= sideSince }
 
 // sides compares one figure, latency or failures, as the walk needs it.
 type sides struct {
-	st     *study
-	figure func(*Tick) moments
-	served map[int32]*side // by service
-	called map[int32]*side // by edge
+	st      *study
+	compare func(before, after *Tick) *side
+	served  map[int32]*side // by service
+	called  map[int32]*side // by edge
 }
 
-func newSides(st *study, figure func(*Tick) moments) *sides {
-	return &sides{st: st, figure: figure, served: map[int32]*side{}, called: map[int32]*side{}}
+func newSides(st *study, compare func(before, after *Tick) *side) *sides {
+	return &sides{st: st, compare: compare, served: map[int32]*side{}, called: map[int32]*side{}}
 }
 
 // measure prepares the comparison of sides if root's calls, in and out, were measured
@@ -102,7 +135,7 @@ func (st *study) measure(root int32) {
 		spans = spans || id >= 0
 	}
 	if spans {
-		st.late, st.failed = newSides(st, latencies), newSides(st, failures)
+		st.late, st.failed = newSides(st, lateSide), newSides(st, failedSide)
 	}
 }
 
@@ -127,7 +160,7 @@ func (x *sides) of(v int32) *side {
 		key := trackKey{byServer, "", x.st.s.names[v]}
 		x.st.s.series.add(&before, key, x.st.from, x.st.onset)
 		x.st.s.series.add(&after, key, x.st.since, x.st.to)
-		x.served[v] = sideOf(x.figure(&before), x.figure(&after))
+		x.served[v] = x.compare(&before, &after)
 	}
 	return x.served[v]
 }
@@ -136,7 +169,7 @@ func (x *sides) of(v int32) *side {
 func (x *sides) on(i int32) *side {
 	if x.called[i] == nil {
 		sh := x.st.shift(i)
-		x.called[i] = sideOf(x.figure(&sh.before), x.figure(&sh.after))
+		x.called[i] = x.compare(&sh.before, &sh.after)
 	}
 	return x.called[i]
 }
@@ -233,13 +266,16 @@ func (st *study) sided(i int32) bool {
 }
 
 // blame scores the members by the share of root's time that is lost to them and the
-// share of its requests that fail because of them.
+// share of its requests that fail, or are cut short, because of them.
 func (st *study) blame(root int32, members []int32) map[int32]float64 {
 	late, wrong := st.late.shares(members), st.failed.shares(members)
 	served := st.late.of(root)
 	lost := served.before.mean * served.after.n
 	for _, v := range members {
 		lost += late[v]
+		if cut, _ := st.lacking(v); cut > 0 {
+			wrong[v] = max(wrong[v], cut*st.late.of(v).after.n)
+		}
 	}
 	scores := make(map[int32]float64, len(members))
 	for _, v := range members {
@@ -253,12 +289,16 @@ func (st *study) blame(root int32, members []int32) map[int32]float64 {
 	return scores
 }
 
-// suspects returns the members and the other symptoms that root reaches by calls: an
-// edge between may carry so many other calls that it does not show them.
+// suspects returns the members, and of what root reaches by calls the other symptoms and
+// what cuts requests short: an edge between may carry so many other calls that it does
+// not show them.
 func (st *study) suspects(root int32, members []int32) []int32 {
 	reached, all := st.s.reach(root), slices.Clone(members)
 	for v := range int32(len(st.s.names)) {
-		if st.others.has(v) && reached.has(v) && !slices.Contains(members, v) {
+		if !reached.has(v) || slices.Contains(members, v) {
+			continue
+		}
+		if cut, _ := st.lacking(v); st.others.has(v) || cut > 0 {
 			all = append(all, v)
 		}
 	}
@@ -316,6 +356,10 @@ func (st *study) sideReason(v int32) string {
 	if worst := st.worstCaller(v); worst >= 0 {
 		return st.reason(worst)
 	}
+	if cut, edge := st.lacking(v); cut > 0 {
+		return fmt.Sprintf("%.1f%% of its requests lack the call to %s that they made before",
+			100*cut, st.s.names[st.s.edges[edge].callee])
+	}
 	late, failed := st.late.of(v), st.failed.of(v)
 	return fmt.Sprintf("mean %.1f ms of its own calls, before %.1f ms; errors %.1f%%, before %.1f%%",
 		1e3*late.after.mean, 1e3*late.before.mean, 100*failed.after.mean, 100*failed.before.mean)
@@ -332,7 +376,7 @@ func (s *Snapshot) Shifted(onset time.Time, window time.Duration) []mesh.Service
 		before, after := Tick{Hist: &Histogram{}}, Tick{Hist: &Histogram{}}
 		s.series.addService(&before, name, st.from, st.onset)
 		s.series.addService(&after, name, st.since, st.to)
-		late, failed := sideOf(latencies(&before), latencies(&after)), sideOf(failures(&before), failures(&after))
+		late, failed := lateSide(&before, &after), failedSide(&before, &after)
 		worse[name] = failed.sure
 		if late.sure > 0 {
 			worse[name] += late.sure / (late.sure + late.before.mean)

@@ -13,6 +13,7 @@ type summary struct {
 	Cases   int            `json:"cases"`
 	Shown   figures        `json:"shown"`
 	All     figures        `json:"all"`
+	ByApp   []figures      `json:"by_application"` // of the shown cases
 	Targets []target       `json:"targets"`
 	Beside  []figures      `json:"beside"` // of the shown cases
 	Misses  map[string]int `json:"misses"` // why, of the shown cases
@@ -55,8 +56,22 @@ func summarise(cases []result) summary {
 		sets("symptom alone", shown, func(r *result) []string { return []string{r.Symptom} }),
 		random(shown),
 	}
+	for _, app := range applications(shown) {
+		of := slices.DeleteFunc(slices.Clone(shown), func(r result) bool { return r.App != app })
+		s.ByApp = append(s.ByApp, inferred("inferred, "+app, of))
+	}
 	s.Targets = targets(s.Shown)
 	return s
+}
+
+// applications returns the names of the applications, sorted.
+func applications(cases []result) []string {
+	var names []string
+	for i := range cases {
+		names = append(names, cases[i].App)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // targets judges the figures of the shown cases.
@@ -150,7 +165,8 @@ func (r *report) print(w io.Writer) {
 		fmt.Fprintf(tabs, "%s\t%t\t%s\t%v\t%d of %d\t%s\n", c.ID, c.Shown, rank, c.RestartSet, len(c.Members), c.Services, why)
 	}
 	fmt.Fprintln(tabs, "\nMETHOD\tCASES\tIN RESTART SET\tMEDIAN SIZE\tMEAN SHARE\tFIRST\tFIRST THREE")
-	for _, f := range append([]figures{r.Summary.Shown, r.Summary.All}, r.Summary.Beside...) {
+	rows := slices.Concat([]figures{r.Summary.Shown}, r.Summary.ByApp, []figures{r.Summary.All}, r.Summary.Beside)
+	for _, f := range rows {
 		fmt.Fprintf(tabs, "%s\t%d\t%.1f%%\t%g\t%.1f%%\t%s\t%s\n",
 			f.Name, f.Cases, 100*f.InSet, f.MedianSize, 100*f.MeanShare, percent(f.First), percent(f.FirstThree))
 	}
