@@ -40,6 +40,7 @@ type options struct {
 	otlp       string // loopback address for spans
 	otlpHTTP   string // the same over HTTP, "" = not served
 	mode       string
+	remote     remoteOptions
 	prometheus promOptions
 	version    bool
 }
@@ -79,6 +80,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.otlpHTTP, "otlp-http", "", "loopback address for OTLP spans over HTTP (default: not served)")
 	flags.StringVar(&o.mode, "mode", string(microkernel.Enforce), "Observe, Propose or Enforce")
 	o.prometheus.register(flags)
+	o.remote.register(flags)
 	flags.BoolVar(&o.version, "version", false, "print the version and end")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -103,6 +105,7 @@ func (o *options) validate() error {
 			faults = append(faults, fmt.Errorf("%s is missing; sluice local up sets it", f.name))
 		}
 	}
+	faults = append(faults, o.remote.validate())
 	modes := []microkernel.Mode{microkernel.Observe, microkernel.Propose, microkernel.Enforce}
 	if !slices.Contains(modes, microkernel.Mode(o.mode)) {
 		faults = append(faults, fmt.Errorf("--mode %q: want Observe, Propose or Enforce", o.mode))

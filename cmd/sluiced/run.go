@@ -76,7 +76,12 @@ func run(ctx context.Context, opts options, log *slog.Logger) error {
 	if err := d.firstWorld(ctx); err != nil {
 		return err
 	}
-	if err := d.makeProxies(); err != nil {
+	remote, done, err := opts.remote.open(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := d.makeProxies(remote); err != nil {
 		return err
 	}
 	receiver, spans, err := d.makeSpans()
@@ -184,10 +189,11 @@ func (d *daemon) setWorld(w *mesh.World) {
 }
 
 // makeProxies makes the xDS server with the access log service on it.
-func (d *daemon) makeProxies() error {
+func (d *daemon) makeProxies(remote *xdsserver.Remote) error {
 	var err error
 	d.proxies, err = xdsserver.New(xdsserver.Config{
 		Socket: d.opts.xds, World: d.feed.World(), Log: d.log, Registerer: d.metrics,
+		Remote: remote,
 	})
 	if err != nil {
 		return err
