@@ -21,6 +21,7 @@ import (
 	"github.com/sluicemesh/sluice/microkernel"
 	"github.com/sluicemesh/sluice/microkernel/driver"
 	"github.com/sluicemesh/sluice/microkernel/journal"
+	"github.com/sluicemesh/sluice/xds"
 )
 
 // plane is a real kernel on a real journal behind the real API on loopback, over a
@@ -150,7 +151,7 @@ func (p *plane) startKernel() error {
 		Now: p.clock.Now, After: p.clock.After, Log: slog.New(slog.DiscardHandler),
 		Tracer: noop.NewTracerProvider().Tracer(""), Metrics: prometheus.NewRegistry(),
 		Monitor: p.platform, Pager: p.platform, Scaler: p.platform, Configs: p.platform, Loads: p.platform, Symptoms: p.platform,
-		Capabilities: full, Sampling: p.sampling,
+		Capabilities: xds.Capability, Sampling: p.sampling,
 	})
 	if err != nil {
 		cancel()

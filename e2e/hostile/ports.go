@@ -306,11 +306,3 @@ func (p *platform) Watch(ctx context.Context, order microkernel.Watch) (microker
 	}
 	return microkernel.HarmVerdict{Label: microkernel.Clean, Evidence: "nothing was seen"}, nil
 }
-
-// full is a mesh that can do everything that an action may ask for.
-func full(*mesh.ServiceState) mesh.Capability {
-	return mesh.Capability{
-		Drain: true, Hold: true, Shed: true, Reroute: true, Limit: true, Break: true, InPlace: true,
-		Grade: mesh.GradeA, Lapses: true,
-	}
-}

@@ -32,14 +32,14 @@ type Config struct {
 	// After calls f in a goroutine of its own after d, unless stop came first, which then
 	// returns true; optional: nil is time.AfterFunc.
 	After        func(d time.Duration, f func()) (stop func() bool)
-	Monitor      Monitor  // optional: nil judges every plan inconclusive
-	Pager        Pager    // optional: nil logs pages only
-	Scaler       Scaler   // optional: nil refuses to scale
-	Configs      Configs  // optional: nil refuses to roll back
-	Loads        Loads    // optional
-	Symptoms     Symptoms // optional
-	Capabilities func(*mesh.ServiceState) mesh.Capability
-	Sampling     float64 // share of requests that evidence sees, 0..1; 0 = 1, all
+	Monitor      Monitor                                  // optional: nil judges every plan inconclusive
+	Pager        Pager                                    // optional: nil logs pages only
+	Scaler       Scaler                                   // optional: nil refuses to scale
+	Configs      Configs                                  // optional: nil refuses to roll back
+	Loads        Loads                                    // optional
+	Symptoms     Symptoms                                 // optional
+	Capabilities func(*mesh.ServiceState) mesh.Capability // what can be done to a service; only the data plane knows
+	Sampling     float64                                  // share of requests that evidence sees, 0..1; 0 = 1, all
 
 	CompactAfter int64 // bytes of journal; 0 = 64 MiB
 
@@ -118,7 +118,7 @@ func prepare(cfg Config) (*Kernel, error) {
 		return nil, err
 	}
 	if cfg.Capabilities == nil {
-		cfg.Capabilities = PlainEnvoy
+		return nil, errors.New("the driver is not told what can be done to a service: set Capabilities")
 	}
 	if cfg.check == nil {
 		cfg.check = microkernel.Check

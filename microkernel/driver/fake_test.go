@@ -287,7 +287,16 @@ func configOf(m *fakeMesh, j Journal) Config {
 		Policy: microkernel.DefaultPolicy(), Open: func() (Journal, error) { return j, nil },
 		Traffic: m, Processes: m, Topology: m, Monitor: calm{}, Pager: &pages{},
 		Now: time.Now, Log: slog.New(slog.DiscardHandler),
-		Tracer: noop.NewTracerProvider().Tracer(""), Metrics: prometheus.NewRegistry(),
+		Tracer: noop.NewTracerProvider().Tracer(""), Metrics: prometheus.NewRegistry(), Capabilities: httpSidecars,
+	}
+}
+
+// httpSidecars is what can be done where every service speaks HTTP behind sidecars: all of
+// it. What is true of other services is xds.Capability's to say.
+func httpSidecars(*mesh.ServiceState) mesh.Capability {
+	return mesh.Capability{
+		Drain: true, Hold: true, Shed: true, Reroute: true, Limit: true, Break: true, InPlace: true,
+		Grade: mesh.GradeA, Lapses: true,
 	}
 }
 

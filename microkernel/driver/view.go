@@ -285,17 +285,3 @@ func (in *inbound) bound(timeout time.Duration) {
 		in.deadline = timeout
 	}
 }
-
-// PlainEnvoy is what can be done to a service of plain Envoy sidecars (package xds). A
-// service with an instance that has no sidecar can only be restarted.
-func PlainEnvoy(s *mesh.ServiceState) mesh.Capability {
-	if len(s.Instances) == 0 || slices.ContainsFunc(s.Instances, func(i mesh.Instance) bool { return i.Proxy == "" }) {
-		return mesh.Capability{InPlace: true, Grade: mesh.GradeD}
-	}
-	if s.Protocol == mesh.TCP {
-		return mesh.Capability{Drain: true, Hold: true, InPlace: true, Grade: mesh.GradeA}
-	}
-	return mesh.Capability{
-		Drain: true, Hold: true, Shed: true, Reroute: true, InPlace: true, Grade: mesh.GradeA, Lapses: true,
-	}
-}

@@ -25,7 +25,7 @@ func (i ill) Symptoms() []topology.Symptom {
 
 func viewOf(m *fakeMesh, p isa.Program, change func(*Config)) microkernel.View {
 	cfg := configOf(m, nil)
-	cfg.Capabilities, cfg.Sampling = PlainEnvoy, 1
+	cfg.Capabilities, cfg.Sampling = httpSidecars, 1
 	if change != nil {
 		change(&cfg)
 	}
@@ -83,23 +83,11 @@ func TestUnknownTargetsHaveNoView(t *testing.T) {
 	}
 }
 
-func TestCapabilitiesOfPlainEnvoy(t *testing.T) {
-	sidecar := []mesh.Instance{{Proxy: "cart-0"}}
-	for _, test := range []struct {
-		state      mesh.ServiceState
-		hold, shed bool
-		grade      mesh.Grade
-		lapses     bool
-	}{
-		{mesh.ServiceState{Protocol: mesh.HTTP, Instances: sidecar}, true, true, mesh.GradeA, true},
-		{mesh.ServiceState{Protocol: mesh.TCP, Instances: sidecar}, true, false, mesh.GradeA, false},
-		{mesh.ServiceState{Protocol: mesh.HTTP, Instances: []mesh.Instance{{}}}, false, false, mesh.GradeD, false},
-		{mesh.ServiceState{Protocol: mesh.HTTP}, false, false, mesh.GradeD, false},
-	} {
-		got := PlainEnvoy(&test.state)
-		if got.Hold != test.hold || got.Shed != test.shed || got.Grade != test.grade || got.Lapses != test.lapses {
-			t.Errorf("%s with %d instances: %+v", test.state.Protocol, len(test.state.Instances), got)
-		}
+func TestCapabilitiesMustBeTold(t *testing.T) {
+	cfg := configOf(newMesh(), nil)
+	cfg.Capabilities = nil
+	if _, err := Start(t.Context(), cfg); err == nil {
+		t.Error("a driver that does not know what can be done has started")
 	}
 }
 
