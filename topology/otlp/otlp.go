@@ -6,6 +6,7 @@
 //	resource service.name ─► caller (CLIENT) or callee (SERVER)
 //	peer.service, else upstream_cluster, else server.address:port,
 //	else service.name of the SERVER span that is its child        ─► callee
+//	PRODUCER ─► CONSUMER by parent, link or messaging.destination.name ─► existence only
 //	http.response.status_code >= 500, else status ERROR ─► failed
 //
 // Names must be registered services, "namespace/name". A batch that is not valid
@@ -94,7 +95,7 @@ func New(config Config) (*Server, error) {
 		Name: "sluice_otlp_quarantined_spans_total",
 		Help: "Spans that were refused, by exporter (its identity, else unidentified) and reason.",
 	}, []string{"exporter", "reason"})
-	s.scan = scanner{config: &s.config, names: map[string]*name{}, list: make([]*name, 1)}
+	s.scan = scanner{config: &s.config, names: map[string]*name{}, list: make([]*name, 1), queues: map[string]*queue{}}
 	for i, result := range results() {
 		s.counters[i] = s.spans.WithLabelValues(result)
 	}
@@ -202,19 +203,20 @@ func (s *Server) sink(calls []topology.Call) {
 }
 
 // resultCount is how many results a span may have.
-const resultCount = 9
+const resultCount = 10
 
 // results names what may become of a span, in the order of count.
 func results() [resultCount]string {
 	return [...]string{
 		"call", "joined", "served", "existence", "ignored", "bad-name", "unknown-service", "out-of-bounds", "identity-mismatch",
+		"message",
 	}
 }
 
 // count adds to the metrics.
 func (s *Server) count(c *Counts) {
 	for i, n := range [resultCount]int64{
-		c.Calls, c.Joined, c.Served, c.Existence, c.Ignored, c.BadName, c.Unknown, c.OutOfBounds, c.Mismatch,
+		c.Calls, c.Joined, c.Served, c.Existence, c.Ignored, c.BadName, c.Unknown, c.OutOfBounds, c.Mismatch, c.Messages,
 	} {
 		if n > 0 {
 			s.counters[i].Add(float64(n))

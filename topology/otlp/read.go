@@ -163,7 +163,8 @@ func (sp *span) attribute(data []byte) error {
 // keyLengths has a bit for the length of each key that matters to keep.
 const keyLengths = 1<<len("peer.service") | 1<<len("upstream_cluster.name") | 1<<len("upstream_cluster") |
 	1<<len("server.address") | 1<<len("net.peer.name") | 1<<len("server.port") | 1<<len("net.peer.port") |
-	1<<len("http.response.status_code") | 1<<len("http.status_code")
+	1<<len("http.response.status_code") | 1<<len("http.status_code") |
+	1<<len("messaging.system") | 1<<len("messaging.destination.name")
 
 // usualAttributes reads the attributes at the beginning of data that have the usual form,
 // and returns what is left.
@@ -227,5 +228,10 @@ func usualNumber(data []byte) (uint64, bool) {
 
 // trace keeps the id of the trace.
 func (sp *span) trace(id []byte) {
-	sp.traceID = binary.LittleEndian.Uint64(id) ^ binary.LittleEndian.Uint64(id[8:])
+	sp.traceID = mixed(id)
+}
+
+// mixed returns the halves of a trace's id mixed.
+func mixed(id []byte) uint64 {
+	return binary.LittleEndian.Uint64(id) ^ binary.LittleEndian.Uint64(id[8:])
 }

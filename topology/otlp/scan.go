@@ -18,9 +18,11 @@ const (
 
 // Kinds of span and the status that the scan reads (opentelemetry-proto, trace.proto).
 const (
-	kindServer  = 2
-	kindClient  = 3
-	statusError = 2
+	kindServer   = 2
+	kindClient   = 3
+	kindProducer = 4
+	kindConsumer = 5
+	statusError  = 2
 )
 
 // span is what is read of one span; byte slices alias the batch.
@@ -30,6 +32,8 @@ type span struct {
 	start, end               uint64 // Unix nanoseconds
 	peer, cluster, host      []byte
 	port                     uint64
+	system, destination      []byte // of messages
+	links                    []link
 }
 
 // scanner reads batches; its buffers are reused from batch to batch.
@@ -40,6 +44,8 @@ type scanner struct {
 	latest [latestNames]*name
 	calls  []topology.Call
 	waits  waits
+	queues map[string]*queue // by system and destination; at most maxQueues
+	key    []byte            // of queues, to look up
 	now    time.Time
 	nano   int64 // now in Unix nanoseconds
 	batch  uint64
@@ -53,6 +59,7 @@ type Counts struct {
 	Served      int64 // SERVER spans
 	Existence   int64 // of both, with times that cannot be used
 	Joined      int64 // of Calls: the callee was found as the child of the span, or its parent
+	Messages    int64 // PRODUCER and CONSUMER spans, which only show that edges exist
 	Ignored     int64 // internal spans, and clients that name no peer and have no child yet
 	BadName     int64 // service.name or peer is no namespace/name
 	Unknown     int64 // service.name or peer is not registered
@@ -147,7 +154,7 @@ func (s *scanner) scopeSpans(sender *name, counter *int64, data []byte) error {
 			}
 			bytes = r.bytes
 		}
-		read = span{}
+		read = span{links: read.links[:0]}
 		if err := read.read(bytes); err != nil {
 			return err
 		}
@@ -188,14 +195,21 @@ func (sp *span) field(r *reader) error {
 		sp.start = r.scalar(wireFixed64)
 	case 8:
 		sp.end = r.scalar(wireFixed64)
-	case 9:
-		if r.is(9, wireBytes) {
-			return sp.attribute(r.bytes)
-		}
-	case 15:
-		if r.is(15, wireBytes) {
-			return sp.readStatus(r.bytes)
-		}
+	case 9, 13, 15:
+		return sp.inner(r)
+	}
+	return r.fault
+}
+
+// inner reads the present field if it is a message of its own.
+func (sp *span) inner(r *reader) error {
+	switch {
+	case r.is(9, wireBytes):
+		return sp.attribute(r.bytes)
+	case r.is(13, wireBytes):
+		return sp.readLink(r.bytes)
+	case r.is(15, wireBytes):
+		return sp.readStatus(r.bytes)
 	}
 	return r.fault
 }
@@ -222,6 +236,10 @@ func (sp *span) keep(key []byte, value anyValue) {
 		sp.port = value.number
 	case "http.response.status_code", "http.status_code":
 		sp.httpStatus = value.number
+	case "messaging.system":
+		sp.system = value.text
+	case "messaging.destination.name":
+		sp.destination = value.text
 	}
 }
 

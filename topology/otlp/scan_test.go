@@ -1,7 +1,6 @@
 package otlp
 
 import (
-	"encoding/binary"
 	"slices"
 	"strings"
 	"syscall"
@@ -28,6 +27,7 @@ func FuzzScan(f *testing.F) {
 	f.Add(batch("hotel/profile", joined(1, 2)...))
 	f.Add(batch("hotel/profile", client(integer("server.port", 1<<40), text("upstream_cluster", "hotel/profile~o"),
 		&commonv1.KeyValue{Key: "peer.service", Value: &commonv1.AnyValue{Value: &commonv1.AnyValue_BoolValue{BoolValue: true}}})))
+	f.Add(messages())
 	f.Add(batch("hotel/profile", client(text(strings.Repeat("k", 200), strings.Repeat("v", 20_000)))))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		server, calls := newServer(t, Config{Known: known})
@@ -66,14 +66,25 @@ type waiting struct {
 
 // spanKey names a span by the ids that a scan tells apart.
 type spanKey struct {
-	trace uint64
-	span  string
+	trace   uint64
+	span    string
+	message bool
+}
+
+// referenceQueue is who was seen at the ends of a destination.
+type referenceQueue struct{ producers, consumers []mesh.Service }
+
+// reference is what the reference remembers from span to span.
+type reference struct {
+	waits  map[spanKey]waiting
+	queues map[[2]string]*referenceQueue
+	known  func(mesh.Service) bool
 }
 
 // referenceCalls returns the calls that the spans of m stand for, the slow way.
 func referenceCalls(m *collectorv1.ExportTraceServiceRequest, known func(mesh.Service) bool) []topology.Call {
 	var calls []topology.Call
-	waits := map[spanKey]waiting{}
+	r := reference{map[spanKey]waiting{}, map[[2]string]*referenceQueue{}, known}
 	for _, rs := range m.GetResourceSpans() {
 		sender, _ := last(rs.GetResource().GetAttributes(), "service.name")
 		if !valid(sender.GetStringValue(), known) {
@@ -81,7 +92,7 @@ func referenceCalls(m *collectorv1.ExportTraceServiceRequest, known func(mesh.Se
 		}
 		for _, ss := range rs.GetScopeSpans() {
 			for _, span := range ss.GetSpans() {
-				calls = append(calls, referenceSpan(span, mesh.Service(sender.GetStringValue()), waits, known)...)
+				calls = append(calls, r.span(span, mesh.Service(sender.GetStringValue()))...)
 			}
 		}
 	}
@@ -94,18 +105,17 @@ func valid(name string, known func(mesh.Service) bool) bool {
 	return err == nil && known(service)
 }
 
-// referenceSpan returns the calls that span of sender stands for.
-func referenceSpan(
-	span *tracev1.Span, sender mesh.Service, waits map[spanKey]waiting, known func(mesh.Service) bool,
-) []topology.Call {
+// span returns the calls that span of sender stands for.
+func (r *reference) span(span *tracev1.Span, sender mesh.Service) []topology.Call {
+	waits, known := r.waits, r.known
 	call, timed := referenceTimes(span)
 	if !timed {
 		return nil
 	}
-	trace := make([]byte, 16)
-	copy(trace, span.GetTraceId())
-	key := spanKey{trace: binary.LittleEndian.Uint64(trace) ^ binary.LittleEndian.Uint64(trace[8:])}
+	key := spanKey{trace: referenceTrace(span.GetTraceId())}
 	switch span.GetKind() {
+	case tracev1.Span_SPAN_KIND_PRODUCER, tracev1.Span_SPAN_KIND_CONSUMER:
+		return r.message(span, sender, topology.Call{Source: topology.Span, At: call.At, Existence: true})
 	case tracev1.Span_SPAN_KIND_SERVER:
 		call.Callee = sender
 		calls := []topology.Call{call}

@@ -79,6 +79,8 @@ func (s *scanner) take(sender *name, sp *span) {
 		s.takeServer(sender, sp)
 	case kindClient:
 		s.takeClient(sender, sp)
+	case kindProducer, kindConsumer:
+		s.takeMessage(sender, sp)
 	default:
 		s.counts.Ignored++
 	}
