@@ -8,7 +8,7 @@ import (
 // TestSmallWorlds explores every world to its end: with one crash at every boundary where
 // that is soon done, else without. go run ./microkernel/explore/cmd takes all trouble.
 func TestSmallWorlds(t *testing.T) {
-	large := map[string]bool{"disjoint": true, "nested": true, "rolling": true, "limits": true, "both": true}
+	large := map[string]bool{"disjoint": true, "one after another": true, "nested": true, "rolling": true, "limits": true, "both": true}
 	for _, setup := range Setups() {
 		t.Run(setup.Name, func(t *testing.T) {
 			t.Parallel()

@@ -35,6 +35,11 @@ func (x *search) moves(n *node) []move {
 		return out
 	}
 	x.peopleMoves(n, add)
+	if n.kernel.Paused() != "" { // who pauses resumes in the end, whenever that may be
+		add(move{name: "resume", fair: true, event: func(c *node) microkernel.Event {
+			return microkernel.Resumed{Stamp: c.stamp(), By: operator()}
+		}})
+	}
 	before := len(out)
 	for i := range n.orders {
 		x.answerMoves(n, &n.orders[i], add)
@@ -117,7 +122,12 @@ func (x *search) peopleMoves(n *node, add func(move)) {
 	if n.left.Acts == 0 {
 		return
 	}
-	if n.kernel.Recovering() {
+	if n.kernel.Paused() == "" && n.running() {
+		add(move{name: "pause", change: act, event: func(c *node) microkernel.Event {
+			return microkernel.Paused{Stamp: c.stamp(), By: operator(), Reason: "looking"}
+		}})
+	}
+	if n.kernel.Recovering() && n.kernel.Paused() == "" {
 		add(move{name: "resume", change: act, event: func(c *node) microkernel.Event {
 			return microkernel.Resumed{Stamp: c.stamp(), By: operator()}
 		}})
@@ -143,6 +153,11 @@ func (x *search) peopleMoves(n *node, add func(move)) {
 }
 
 func act(c *node) { c.left.Acts-- }
+
+// running reports whether a plan runs: what a pause is about.
+func (n *node) running() bool {
+	return slices.ContainsFunc(n.kernel.OpenRecords(), func(r microkernel.Record) bool { return r.Phase == microkernel.Running })
+}
 
 // timerMoves lets the first timer run out: of itself when nothing else can happen, and as
 // trouble when it beats something.

@@ -27,6 +27,24 @@ func TestPlantedBugsAreFound(t *testing.T) {
 	}
 }
 
+// TestWhatTakesTroubleToShowIsFound looks for two bugs that show only after a plan has
+// frozen, and after a pause that outlives its leader; it says after how many states.
+func TestWhatTakesTroubleToShowIsFound(t *testing.T) {
+	for _, c := range []struct {
+		bug, by string
+		left    Budget
+	}{
+		{"frozen-holds-nothing", "I4", Budget{Faults: 1}},
+		{"acts-while-recovering", "I7", Budget{Crashes: 1, Acts: 2}},
+	} {
+		r := Hunt(c.bug, c.left, 20_000)
+		t.Logf("%s: %d states of %s, %d moves to it", c.bug, r.States, r.Setup, len(r.Path))
+		if len(r.Violation) < 2 || r.Violation[:2] != c.by {
+			t.Errorf("%s: found %q, want %s", c.bug, r.Violation, c.by)
+		}
+	}
+}
+
 // TestADrillTellsADoubledEffectFromALostOne plants one of each.
 func TestADrillTellsADoubledEffectFromALostOne(t *testing.T) {
 	defer microkernel.Plant("")

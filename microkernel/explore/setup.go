@@ -54,6 +54,10 @@ func Setups() []Setup {
 			Plans: [2]isa.Program{restart("a", cart), limit("b", db)},
 		},
 		{
+			Name: "one after another", What: "a scale, a breaker and a limit, each after the one before, beside a limit", Replicas: 1,
+			Plans: [2]isa.Program{sequence("a"), limit("b", db)},
+		},
+		{
 			Name: "rollback", What: "a configuration rolled back beside a limit", Replicas: 1,
 			Plans: [2]isa.Program{rollback("a"), limit("b", db)},
 		},
@@ -174,6 +178,16 @@ func limit(id string, s mesh.Service) isa.Program {
 	return isa.Program{ID: id, Steps: []isa.Step{
 		{ID: "l1", Action: isa.RateLimit{Target: isa.Target{Service: s}, PerSecond: 80, Burst: 10, Lease: 30 * time.Second}},
 	}}
+}
+
+// sequence has steps that no drain gates, so only the gates of every step hold them up.
+func sequence(id string) isa.Program {
+	p := scale(id, cart)
+	p.Steps = append(p.Steps, limit(id, cart).Steps...)
+	for i := 1; i < len(p.Steps); i++ {
+		p.Steps[i].After = []isa.StepID{p.Steps[i-1].ID}
+	}
+	return p
 }
 
 func scale(id string, s mesh.Service) isa.Program {

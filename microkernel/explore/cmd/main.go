@@ -36,11 +36,12 @@ func run(args []string, stdout io.Writer) int {
 	drills := flags.Bool("drills", false, "crash representative plans at every boundary instead, and in every recovery again")
 	within := flags.Int("within", 0, "with -drills: events after the first crash before which the second falls, 0 = to the end")
 	planted := flags.Bool("planted", false, "plant one bug after the other and say which invariant finds it (build tag planted)")
+	bug := flags.String("bug", "", "with -planted: this one only")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
 	if *planted {
-		return hunt(left, *most, stdout)
+		return hunt(left, *most, *bug, stdout)
 	}
 	if *drills {
 		return drill(*within, stdout)

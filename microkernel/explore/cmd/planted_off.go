@@ -10,7 +10,7 @@ import (
 )
 
 // hunt is in the build tag planted only.
-func hunt(_ explore.Budget, _ int, stdout io.Writer) int {
+func hunt(_ explore.Budget, _ int, _ string, stdout io.Writer) int {
 	fmt.Fprintln(stdout, "no bug is planted in this build; run it with: go run -tags planted ./microkernel/explore/cmd -planted")
 	return 2
 }

@@ -9,11 +9,15 @@ import (
 	"github.com/sluicemesh/sluice/microkernel/explore"
 )
 
-// hunt prints which planted bug is found in which world, after how many states.
-func hunt(left explore.Budget, most int, stdout io.Writer) int {
+// hunt prints which planted bug, or only one of them, is found in which world, after how
+// many states.
+func hunt(left explore.Budget, most int, only string, stdout io.Writer) int {
 	code := 0
 	fmt.Fprintf(stdout, "| planted bug | what it is | meant to break | found by | world | states | moves to it |\n|---|---|---|---|---|---|---|\n")
 	for _, bug := range explore.Findable() {
+		if only != "" && only != bug.Name {
+			continue
+		}
 		r := explore.Hunt(bug.Name, left, most)
 		by := "**not found**"
 		if r.Violation != "" {
