@@ -77,7 +77,7 @@ func main() {
 }
 
 // processes share the work. Most of a variant's time it waits for disk and loopback.
-const processes = 4
+const processes = 3
 
 // printPart does a part, "K/N", of the work and prints each outcome as a line of JSON.
 func (o *options) printPart(which string) int {
