@@ -157,6 +157,7 @@ func (s *Server) asked(str *stream, box *outbox, req *discoveryv3.DeltaDiscovery
 		return err
 	}
 	w := &watch{typ: t, stream: str, sub: sub, delta: sub, box: box}
+	s.calls(n, w)
 	n.watches[t] = w
 	s.respond(n, w)
 	return nil
