@@ -128,8 +128,8 @@ bench: ## figures beside their references; RUN=regexp selects rows
 DATA ?=
 
 .PHONY: topology
-topology: bin/e2e-inference ## culprits inferred from recorded faults; DATA=folder of spans and cases
-	@bin/e2e-inference -data '$(DATA)' -out $(or $(OUT),topology.json)
+topology: bin/e2e-inference ## bounds on what is missed; DATA=folder of spans and cases: culprits of recorded faults too
+	@bin/e2e-inference -data '$(DATA)' -bounds $(or $(BOUNDS),200) -out $(or $(OUT),topology.json)
 
 .PHONY: race
 race: ## all packages under the race detector (nightly)

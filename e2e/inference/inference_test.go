@@ -64,7 +64,7 @@ func made1(i, cart int) []string {
 func TestTheCulpritOfAMadeFaultIsFound(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "topology.json")
 	var table strings.Builder
-	if err := run(made(t), out, &table, &strings.Builder{}); err != nil {
+	if err := run(options{data: made(t), out: out}, &table, &strings.Builder{}); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(out)
@@ -103,7 +103,7 @@ func TestTheCulpritOfAMadeFaultIsFound(t *testing.T) {
 }
 
 func TestAFolderWithoutCasesIsMissing(t *testing.T) {
-	err := run(t.TempDir(), filepath.Join(t.TempDir(), "out"), &strings.Builder{}, &strings.Builder{})
+	err := run(options{data: t.TempDir(), out: filepath.Join(t.TempDir(), "out")}, &strings.Builder{}, &strings.Builder{})
 	if err == nil || !strings.Contains(err.Error(), "DATA=") {
 		t.Errorf("got %v, want the remedy", err)
 	}

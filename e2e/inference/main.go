@@ -1,7 +1,9 @@
 // Command inference is `make topology`: it replays recorded traces of faults whose
 // culprit is known, infers the call graph from them, asks for the group of the symptom
 // at the entry of the application, and compares its culprit and restart set with the
-// label. It is not for live systems, and the labels take no part in what is inferred.
+// label. With -bounds it also learns planted graphs from generated recordings and tells
+// whether the printed bounds cover what happens in others. It is not for live systems,
+// and the labels take no part in what is inferred.
 package main
 
 import (
@@ -37,20 +39,29 @@ type report struct {
 	Data    string   `json:"data"`
 	Cases   []result `json:"cases"`
 	Summary summary  `json:"summary"`
+	Bounds  *bounds  `json:"bounds,omitempty"`
+}
+
+// options are what the command line says.
+type options struct {
+	data, out   string
+	repetitions int // 0 = no bounds
 }
 
 func main() {
 	flags := flag.NewFlagSet("inference", flag.ContinueOnError)
-	data := flags.String("data", "", "`FOLDER` of spans and cases*.json")
-	out := flags.String("out", "topology.json", "report `FILE`")
+	var o options
+	flags.StringVar(&o.data, "data", "", "`FOLDER` of spans and cases*.json")
+	flags.StringVar(&o.out, "out", "topology.json", "report `FILE`")
+	flags.IntVar(&o.repetitions, "bounds", 0, "also judge the bounds, on `N` generated recordings")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		os.Exit(exitUsage)
 	}
-	if *data == "" || flags.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "inference: want -data FOLDER; usage: make topology DATA=FOLDER [OUT=FILE]")
+	if o.data == "" && o.repetitions <= 0 || flags.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "inference: want -data FOLDER or -bounds N; usage: make topology [DATA=FOLDER] [OUT=FILE]")
 		os.Exit(exitUsage)
 	}
-	if err := run(*data, *out, os.Stdout, os.Stderr); err != nil {
+	if err := run(o, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "inference:", err)
 		if errors.Is(err, os.ErrNotExist) {
 			os.Exit(exitMissing)
@@ -59,18 +70,49 @@ func main() {
 	}
 }
 
-// run measures all cases of folder, writes the report to out and a table to w.
-func run(folder, out string, w, progress io.Writer) error {
+// run measures all cases of the folder and the bounds, writes the report to a file and
+// tables to w.
+func run(o options, w, progress io.Writer) error {
 	started := time.Now()
-	faults, normal, err := readCases(folder)
+	r := report{
+		Schema: "sluice.inference/1", Version: version, Commit: commit, Started: started.UTC().Format(time.RFC3339), Data: o.data,
+		Cases: []result{},
+	}
+	if o.data != "" {
+		if err := r.replay(progress); err != nil {
+			return err
+		}
+	}
+	r.Summary = summarise(r.Cases)
+	if o.repetitions > 0 {
+		measured := measureBounds(o.repetitions, progress)
+		r.Bounds = &measured
+	}
+	r.Seconds = time.Since(started).Round(time.Millisecond).Seconds()
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	if err := os.WriteFile(o.out, append(data, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	if o.data != "" {
+		r.print(w)
+	}
+	if r.Bounds != nil {
+		r.Bounds.print(w)
+	}
+	return nil
+}
+
+// replay infers all cases of the folder.
+func (r *report) replay(progress io.Writer) error {
+	faults, normal, err := readCases(r.Data)
 	if err != nil {
 		return err
 	}
-	r := report{
-		Schema: "sluice.inference/1", Version: version, Commit: commit, Started: started.UTC().Format(time.RFC3339), Data: folder,
-	}
 	for i := range faults {
-		recorded, err := load(folder, &faults[i], normal)
+		recorded, err := load(r.Data, &faults[i], normal)
 		if err != nil {
 			return err
 		}
@@ -79,15 +121,5 @@ func run(folder, out string, w, progress io.Writer) error {
 			fmt.Fprintf(progress, "%d of %d cases\n", i+1, len(faults))
 		}
 	}
-	r.Summary = summarise(r.Cases)
-	r.Seconds = time.Since(started).Round(time.Millisecond).Seconds()
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write report: %w", err)
-	}
-	if err := os.WriteFile(out, append(data, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write report: %w", err)
-	}
-	r.print(w)
 	return nil
 }
