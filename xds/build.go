@@ -28,6 +28,7 @@ type Scene struct {
 	Overlays []Staged
 	Cuts     map[string]uint64 // by node: how often its inbound listener was replaced to end streams
 	Shared   *Shared           // nil: nothing is shared
+	Tracing  *Tracing          // nil: proxies send no spans
 }
 
 // Base returns the resources of a proxy with no overlay in force; none if the world
@@ -78,6 +79,7 @@ func (s Scene) Build(node string) (Resources, []error) {
 	if proxy.Park.IsValid() {
 		b.park(proxy.Park)
 	}
+	b.keys.boost(s.Tracing, proxy.Service)
 	b.out.Runtime = []Resource{b.keys.resource(b.generation)}
 	b.sort()
 	return b.out, errs
@@ -99,7 +101,15 @@ func (b *builder) upstream(out mesh.Outbound) {
 	protocol := ProtocolOf(b.scene.World, out.Service)
 	drain := b.overlay(mesh.OverlayDrain, out.Service)
 	name := outName(out.Service)
-	b.keep(part{t: ListenerType, name: name, at: out.Listen, timeout: out.Timeout, protocol: protocol}, func() proto.Message {
+	key := part{t: ListenerType, name: name, at: out.Listen, timeout: out.Timeout, protocol: protocol}
+	tracing := b.scene.Tracing
+	if tracing != nil {
+		key.caller = b.proxy.Service
+	}
+	b.keep(key, func() proto.Message {
+		if tracing != nil {
+			return tracing.traced(outListener(out, protocol), key.caller)
+		}
 		return outListener(out, protocol)
 	})
 	if protocol == mesh.TCP {

@@ -150,7 +150,7 @@ func (c *checker) runtime() {
 			continue
 		}
 		for key := range layer.GetLayer().GetFields() {
-			if !c.keys[key] && !strings.HasPrefix(key, "circuit_breakers.") {
+			if !c.keys[key] && key != samplingKey && !strings.HasPrefix(key, "circuit_breakers.") {
 				c.fault("runtime key %q is asked for by no route", key)
 			}
 		}

@@ -28,6 +28,7 @@ type part struct {
 	timeout  time.Duration
 	protocol mesh.Protocol
 	n        uint64
+	caller   mesh.Service // whose spans it sends, "" = none
 }
 
 // made is a resource, and of endpoints what it was made of.

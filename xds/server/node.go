@@ -37,6 +37,7 @@ type class struct {
 	outbound           *mesh.Outbound // the first; lists are compared by where they are
 	outbounds          int
 	cuts               uint64
+	boosted            bool   // see Boost
 	early              string // overlays that are armed for it before they are for others
 }
 
@@ -90,7 +91,7 @@ func (s *Server) rebuild() error {
 const keptParts = 64
 
 func (s *Server) classOf(p *mesh.Proxy, early []mesh.OverlayKey) class {
-	c := class{service: p.Service, kind: p.Kind, inbound: p.Inbound, app: p.App, park: p.Park, outbounds: len(p.Outbound), cuts: s.cuts[p.Node]}
+	c := class{service: p.Service, kind: p.Kind, inbound: p.Inbound, app: p.App, park: p.Park, outbounds: len(p.Outbound), cuts: s.cuts[p.Node], boosted: s.tracing != nil && s.tracing.Boosted[p.Service]}
 	if len(p.Outbound) > 0 {
 		c.outbound = &p.Outbound[0]
 	}
@@ -118,7 +119,7 @@ func (s *Server) build(c class, node string) (xds.Resources, error) {
 
 // scene is what a proxy's resources are made of.
 func (s *Server) scene(id string) xds.Scene {
-	scene := xds.Scene{World: s.world, Cuts: s.cuts}
+	scene := xds.Scene{World: s.world, Cuts: s.cuts, Tracing: s.tracing}
 	for _, key := range s.keys() {
 		staged := s.overlays[key].Staged
 		staged.Armed = staged.Armed || s.overlays[key].early[id]

@@ -74,6 +74,7 @@ type Server struct {
 	overlays map[mesh.OverlayKey]*installed
 	busy     map[mesh.OverlayKey]chan struct{}
 	cuts     map[string]uint64
+	tracing  *xds.Tracing // replaced, never changed; nil = no spans
 	loads    map[string]*loadStream
 	gates    map[*openGate]struct{}
 	// corrupt, when set by a test, damages resources after they were checked.
