@@ -49,6 +49,8 @@ func parts() ([]part, error) {
 		{name: "pure", quick: true, args: slices.Concat(plain, pure)},
 		{name: "envoy smoke", quick: true, args: slices.Concat(serial, []string{"-run=TestLive/a_single", "./xds/server"})},
 		{name: "pure, race", whole: true, args: slices.Concat(race, pure)},
+		// Whole worlds take minutes with the race detector: "adapters" has them without it.
+		{name: "worlds, race", whole: true, args: slices.Concat(race, []string{"-short", "./microkernel/explore", "./topology/generate"})},
 		{name: "adapters", whole: true, args: slices.Concat(plain, adapters)},
 		{name: "simulation", whole: true, args: []string{"make", "--no-print-directory", "sim", "SEEDS=1000", "OUT=/dev/null"}},
 		{name: "envoy", whole: true, args: slices.Concat(serial, envoys)},

@@ -13,7 +13,7 @@ func TestSmallWorlds(t *testing.T) {
 		t.Run(setup.Name, func(t *testing.T) {
 			t.Parallel()
 			left := Budget{Crashes: 1}
-			if large[setup.Name] {
+			if large[setup.Name] || testing.Short() {
 				left = Budget{}
 			}
 			explored(t, setup, left)
@@ -23,9 +23,13 @@ func TestSmallWorlds(t *testing.T) {
 
 // TestTroubleWithoutACrash explores worlds with one trouble of each kind.
 func TestTroubleWithoutACrash(t *testing.T) {
-	for name, left := range map[string]Budget{
+	troubles := map[string]Budget{
 		"held": {Acts: 1, Timeouts: 1}, "one of two": {Faults: 1}, "overlapping": {Harms: 1}, "await": {Timeouts: 1},
-	} {
+	}
+	if testing.Short() {
+		troubles = map[string]Budget{"await": {Timeouts: 1}}
+	}
+	for name, left := range troubles {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			explored(t, named(t, name), left)
