@@ -29,6 +29,7 @@ const (
 	fleetReadyIn   = 2 * time.Minute
 	fleetAtOnce    = 64   // streams that are being opened at the same time
 	fleetReadSize  = 4096 // bytes
+	fleetWindow    = 1 << 20
 	fleetNode      = "proxy-%05d"
 	methodDelta    = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 	methodSotw     = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
@@ -139,8 +140,10 @@ func (c *fleetConfig) connect(ctx context.Context) error {
 // open opens one stream on a connection of its own, and returns when it was answered
 // once for each type.
 func (c *fleetConfig) open(ctx context.Context, n int) error {
+	// Like Envoy, and unlike grpc-go by default, it does not ping to learn the bandwidth.
 	conn, err := grpc.NewClient("unix:"+c.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithReadBufferSize(fleetReadSize), grpc.WithWriteBufferSize(fleetReadSize))
+		grpc.WithReadBufferSize(fleetReadSize), grpc.WithWriteBufferSize(fleetReadSize),
+		grpc.WithInitialWindowSize(fleetWindow), grpc.WithInitialConnWindowSize(fleetWindow))
 	if err != nil {
 		return err
 	}

@@ -157,7 +157,7 @@ func files(t *testing.T, path string, by *testca.CA, trusts ...*testca.CA) *File
 }
 
 // shake lets two configurations meet, and returns what each end says.
-func shake(t *testing.T, server, client *tls.Config) (atServer, atClient error, state tls.ConnectionState) {
+func shake(t *testing.T, server, client *tls.Config) (state tls.ConnectionState, atServer, atClient error) {
 	t.Helper()
 	a, b := net.Pipe()
 	defer a.Close()
@@ -178,7 +178,8 @@ func shake(t *testing.T, server, client *tls.Config) (atServer, atClient error, 
 	} else {
 		go peer.Read(make([]byte, 1)) // a refusal comes after the client is done
 	}
-	return <-done, atClient, conn.ConnectionState()
+	atServer = <-done
+	return conn.ConnectionState(), atServer, atClient
 }
 
 func TestHandshakes(t *testing.T) {
@@ -209,7 +210,7 @@ func TestHandshakes(t *testing.T) {
 		{"a proxy that poses as the control plane", ServerConfig(files(t, "/ns/shop/svc/cart", ca, ca), domain), proxy, false},
 		{"a client without a certificate", server, &tls.Config{InsecureSkipVerify: true}, false},
 	} {
-		atServer, atClient, state := shake(t, test.server, test.client)
+		state, atServer, atClient := shake(t, test.server, test.client)
 		if ok := atServer == nil && atClient == nil; ok != test.want {
 			t.Errorf("%s: server says %v, client %v, want it to pass: %t", test.name, atServer, atClient, test.want)
 		}

@@ -78,6 +78,12 @@ func (t *Table) Extend(key mesh.OverlayKey, generation uint64, length time.Durat
 	return nil
 }
 
+// Until returns the end of a lease; false if there is none.
+func (t *Table) Until(key mesh.OverlayKey) (time.Time, bool) {
+	g, found := t.leases[key]
+	return g.until, found
+}
+
 // Revoke ends a lease; its overlay is being withdrawn.
 func (t *Table) Revoke(key mesh.OverlayKey) { delete(t.leases, key) }
 

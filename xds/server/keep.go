@@ -55,7 +55,7 @@ func (s *Server) expire(ctx context.Context, key mesh.OverlayKey) {
 	s.log.Warn("lease ran out, overlay is withdrawn", "callee", string(key.Callee), "kind", string(key.Kind))
 	ctx, cancel := context.WithTimeout(ctx, withdrawPatience)
 	defer cancel()
-	if err := s.Traffic().Withdraw(ctx, key, 0); err != nil {
+	if err := s.withdraw(ctx, key, 0); err != nil {
 		s.log.Error("overlay is not withdrawn everywhere", "callee", string(key.Callee), "error", err)
 	}
 }

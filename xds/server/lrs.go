@@ -96,6 +96,7 @@ func (s *Server) readLoads(id string, load *loadStream, str loadstatsv3.LoadRepo
 		for g := range s.gates {
 			g.reported(id, &load.report)
 		}
+		s.tell(id, &report)
 		s.bump()
 		s.mu.Unlock()
 	}
@@ -150,6 +151,9 @@ func (s *Server) closeLoads(id string, load *loadStream) {
 func (s *Server) schedule() {
 	for id, load := range s.loads {
 		want := idleInterval
+		if s.replicas.watched[id] {
+			want = gateInterval
+		}
 		for g := range s.gates {
 			if g.concerns(id) {
 				want = gateInterval

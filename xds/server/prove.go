@@ -186,6 +186,9 @@ func (s *Server) drained(o *installed) []mesh.Instance {
 
 // since returns since when a proxy has had o without a break; zero = it has not.
 func (s *Server) since(o *installed, id string) time.Time {
+	if at, remote := s.remoteSince(o, id); remote {
+		return at
+	}
 	state, _ := s.state(id, o.need[id])
 	if state != gate.Acked || !o.Armed {
 		delete(o.ackedAt, id)

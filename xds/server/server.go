@@ -77,6 +77,7 @@ type Server struct {
 	tracing  *xds.Tracing // replaced, never changed; nil = no spans
 	loads    map[string]*loadStream
 	gates    map[*openGate]struct{}
+	replicas replicas
 	// corrupt, when set by a test, damages resources after they were checked.
 	corrupt func(node string, r *xds.Resources)
 }
@@ -106,6 +107,7 @@ func New(c Config) (*Server, error) {
 		ledger:   gate.NewLedger(), leases: lease.NewTable(c.TTL),
 		overlays: map[mesh.OverlayKey]*installed{}, busy: map[mesh.OverlayKey]chan struct{}{},
 		cuts: map[string]uint64{}, loads: map[string]*loadStream{}, gates: map[*openGate]struct{}{},
+		replicas: newReplicas(),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.grpc = grpc.NewServer(append(s.secure(&c), streamOptions()...)...)
@@ -213,12 +215,14 @@ func (s *Server) SetWorld(world *mesh.World) {
 func (s *Server) forget(id string) {
 	delete(s.nodes, id)
 	delete(s.cuts, id)
+	delete(s.replicas.gone, id)
 	s.ledger.Drop(id)
 	s.leases.Disarmed(id)
 }
 
 // bump wakes whoever waits for a change. The caller holds mu.
 func (s *Server) bump() {
+	s.replicas.turn++
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
@@ -232,7 +236,9 @@ func (s *Server) await(ctx context.Context, done func() (bool, error)) error {
 	defer timer.Stop()
 	for {
 		s.mu.Lock()
+		looked := time.Now()
 		ok, err := done()
+		took := time.Since(looked)
 		changed := s.changed
 		s.mu.Unlock()
 		if ok || err != nil {
@@ -244,8 +250,28 @@ func (s *Server) await(ctx context.Context, done func() (bool, error)) error {
 		case <-s.ctx.Done():
 			return errors.New("the xDS server has stopped")
 		case <-changed:
+			rest(ctx, took)
 		case <-timer.C:
 			timer.Reset(poll)
 		}
+	}
+}
+
+// rest keeps who waits from looking at thousands of proxies at each ACK: a look that took
+// long is not repeated at once. It adds less than longestRest to any wait.
+func rest(ctx context.Context, took time.Duration) {
+	const (
+		short       = 50 * time.Microsecond
+		looksShare  = 10 // one part of the time, at most, is spent looking
+		longestRest = 10 * time.Millisecond
+	)
+	if took < short {
+		return
+	}
+	timer := time.NewTimer(min(looksShare*took, longestRest))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
 }

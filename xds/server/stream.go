@@ -63,14 +63,19 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 }
 
 // streamOptions make the gRPC server one of many streams that are quiet for most of the
-// time: frames pass, and a connection's buffers are as small as its messages.
+// time: frames pass, a connection's buffers are as small as its messages, and the windows
+// stay as they are, which spares each message the ping that would measure the bandwidth.
 func streamOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()), grpc.ReadBufferSize(bufferBytes), grpc.WriteBufferSize(bufferBytes),
+		grpc.StaticStreamWindowSize(windowBytes), grpc.StaticConnWindowSize(windowBytes),
 	}
 }
 
-const bufferBytes = 4 << 10 // of a connection, each way
+const (
+	bufferBytes = 4 << 10  // of a connection, each way
+	windowBytes = 64 << 10 // of requests that were sent and not yet taken
+)
 
 type deltaStream = discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer
 

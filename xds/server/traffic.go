@@ -95,6 +95,9 @@ func (t *Traffic) Apply(ctx context.Context, o mesh.Overlay) (mesh.Acks, error) 
 func (s *Server) stage(o mesh.Overlay) (*installed, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.leads(); err != nil {
+		return nil, err
+	}
 	if s.world == nil {
 		return nil, ErrNoWorld
 	}
@@ -242,9 +245,9 @@ func (s *Server) awaitTaken(ctx context.Context, key mesh.OverlayKey) error {
 func (s *Server) taken(o *installed) (bool, error) {
 	all := true
 	for _, id := range s.required(o.Key) {
-		state, typ := s.state(id, o.need[id])
-		if state == gate.Nacked {
-			return false, &NackError{Node: id, Type: typ.Short(), Text: s.ledger.Entry(id, string(typ)).Text}
+		state, nack := s.progress(o, id)
+		if nack != nil {
+			return false, nack
 		}
 		all = all && state == gate.Acked
 	}
@@ -273,7 +276,7 @@ func (s *Server) missing(key mesh.OverlayKey) []string {
 	var out []string
 	if o := s.overlays[key]; o != nil {
 		for _, id := range s.required(key) {
-			if state, _ := s.state(id, o.need[id]); state != gate.Acked {
+			if state, _ := s.progress(o, id); state != gate.Acked {
 				out = append(out, id)
 			}
 		}
@@ -327,6 +330,9 @@ func (t *Traffic) Extend(_ context.Context, key mesh.OverlayKey, generation uint
 	s := t.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.leads(); err != nil {
+		return err
+	}
 	o := s.overlays[key]
 	if o == nil || o.Generation != generation {
 		return fmt.Errorf("extend generation %d on %s: %w", generation, key.Callee, ErrStale)

@@ -20,7 +20,19 @@ const rampSteps = 10
 //
 // When ctx ends first the error is its cause; calling it again goes on.
 func (t *Traffic) Withdraw(ctx context.Context, key mesh.OverlayKey, ramp time.Duration) error {
-	s := t.server
+	t.server.mu.Lock()
+	err := t.server.leads()
+	t.server.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return t.server.withdraw(ctx, key, ramp)
+}
+
+// withdraw is Traffic.Withdraw of a server that leads, or whose lease has run out.
+func (s *Server) withdraw(ctx context.Context, key mesh.OverlayKey, ramp time.Duration) error {
+	s.cleaned(key, 1)
+	defer s.cleaned(key, -1)
 	release, err := s.acquire(ctx, key)
 	if err != nil {
 		return err
@@ -144,6 +156,11 @@ func (s *Server) clean(id string, key mesh.OverlayKey) bool {
 	n := s.nodes[id]
 	if n == nil {
 		return true
+	}
+	if clean, decided := s.remoteClean(id, key); decided {
+		return clean
+	} else if !clean && len(s.claims(id, key)) > 0 {
+		return false
 	}
 	now := s.now()
 	if s.ledger.Connected(id).IsZero() && s.lapses(key) && !s.client(id) {
