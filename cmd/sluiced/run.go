@@ -36,7 +36,6 @@ import (
 	"github.com/sluicemesh/sluice/topology/feed"
 	"github.com/sluicemesh/sluice/topology/otlp"
 	"github.com/sluicemesh/sluice/topology/prom"
-	"github.com/sluicemesh/sluice/xds"
 	xdsserver "github.com/sluicemesh/sluice/xds/server"
 )
 
@@ -57,8 +56,9 @@ type daemon struct {
 	kernel     *driver.Kernel
 	ready      atomic.Bool
 	registry   *local.Client
-	spansWeb   *http.Server // OTLP over HTTP
-	prometheus *prom.Source // nil = none
+	addresses  atomic.Pointer[addresses] // of the world that was last asked about
+	spansWeb   *http.Server              // OTLP over HTTP
+	prometheus *prom.Source              // nil = none
 }
 
 // run makes the parts, serves until ctx ends, and takes them down in reverse.
@@ -137,6 +137,9 @@ func (d *daemon) serve(ctx context.Context, spans *grpc.Server, api http.Handler
 	if d.prometheus != nil {
 		group.Go(func() error { return d.prometheus.Run(ctx) })
 	}
+	if d.opts.tracePercent != noTracing {
+		group.Go(func() error { return d.boost(ctx) })
+	}
 	group.Go(func() error {
 		<-ctx.Done()
 		spans.Stop()
@@ -206,6 +209,7 @@ func (d *daemon) makeProxies(remote *xdsserver.Remote) error {
 	}
 	logs.Register(d.proxies.GRPC())
 	d.feed.Sources(d.reporting)
+	d.traceProxies()
 	return nil
 }
 
@@ -236,6 +240,7 @@ func (d *daemon) makeSpans() (*otlp.Server, *grpc.Server, error) {
 	receiver, err := otlp.New(otlp.Config{
 		SinkAll:    d.feed.ObserveAll,
 		Known:      d.registered,
+		Resolve:    d.resolve,
 		Log:        d.log,
 		Registerer: d.metrics,
 	})
@@ -244,6 +249,7 @@ func (d *daemon) makeSpans() (*otlp.Server, *grpc.Server, error) {
 	}
 	spans := grpc.NewServer(otlp.Options()...)
 	receiver.Register(spans)
+	receiver.RegisterPlain(d.proxies.GRPC())
 	return receiver, spans, nil
 }
 
@@ -320,7 +326,7 @@ func (d *daemon) kernelConfig(tracer trace.Tracer) driver.Config {
 		Policy:       policy,
 		Open:         d.openJournal,
 		Traffic:      traffic{d.proxies.Traffic()},
-		Capabilities: xds.Capability,
+		Capabilities: d.proxies.Capability,
 		Processes:    processes{client: d.registry, feed: d.feed},
 		Topology:     d.feed,
 		Now:          time.Now,

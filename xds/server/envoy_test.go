@@ -34,6 +34,7 @@ type rig struct {
 	world   *mesh.World
 	apps    map[mesh.UID]*app
 	api     string // of the Envoys' bootstrap
+	binary  envoy.Binary
 }
 
 // The two variants of the protocol, as a bootstrap names them.
@@ -48,6 +49,17 @@ const rigTTL = 3 * time.Second
 // variant api.
 func newRig(t *testing.T, api string) *rig {
 	t.Helper()
+	r := newRigOf(t, api, rigWorld(t))
+	for i := range r.world.Proxies {
+		r.start(r.binary, &r.world.Proxies[i])
+	}
+	eventually(t, 20*time.Second, "all proxies have taken everything", r.settled)
+	return r
+}
+
+// newRigOf starts the applications and the control plane of a world, and no Envoy.
+func newRigOf(t *testing.T, api string, world *mesh.World) *rig {
+	t.Helper()
 	binary, err := envoy.Find(t.Context(), "", io.Discard)
 	if err != nil {
 		if os.Getenv("CI") == "true" {
@@ -56,18 +68,13 @@ func newRig(t *testing.T, api string) *rig {
 		t.Skip(err)
 	}
 	dir := shortDir(t)
-	r := &rig{t: t, root: t, dir: dir, apps: map[mesh.UID]*app{}, api: api}
-	r.world = rigWorld(t)
+	r := &rig{t: t, root: t, dir: dir, apps: map[mesh.UID]*app{}, api: api, binary: binary, world: world}
 	for _, state := range r.world.Services {
 		for _, instance := range state.Instances {
 			r.apps[instance.UID] = newApp(t, instance.App, instance.Name, state.Protocol)
 		}
 	}
 	r.serve()
-	for i := range r.world.Proxies {
-		r.start(binary, &r.world.Proxies[i])
-	}
-	eventually(t, 20*time.Second, "all proxies have taken everything", r.settled)
 	return r
 }
 
