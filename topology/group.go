@@ -20,6 +20,11 @@ type Symptom struct {
 	Onset   time.Time      // since when
 	Window  time.Duration  // the evidence interval around Onset, 0 = DefaultWindow
 	Others  []mesh.Service // services that are symptoms at the same time
+
+	// MostMissed is the greatest Missed.Upper95 with which evidence may choose among the
+	// edges: above it all that Service reaches is part of the group. 0 = evidence always
+	// chooses.
+	MostMissed float64
 }
 
 // Level says what a suspect or member of a group is.
@@ -94,6 +99,10 @@ func (s *Snapshot) Group(symptom Symptom) Group {
 	study := s.newStudy(symptom)
 	study.measure(root)
 	members, why := study.closure(root)
+	if symptom.MostMissed > 0 && s.missed(members).Upper95 > symptom.MostMissed {
+		study.wide = true
+		members, why = study.closure(root)
+	}
 	suspects := study.rank(root, members)
 	culprits := study.culprits(suspects)
 	for _, culprit := range culprits {

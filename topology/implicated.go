@@ -26,6 +26,7 @@ type study struct {
 	since, to   int64 // the evidence [since, to)
 	others      marks
 	shifts      map[int32]*shift
+	wide        bool   // every edge is implicated: too little is known to choose
 	late        *sides // nil unless spans measured both sides of root's calls
 	failed      *sides // the same
 	scratch     [2]Histogram
@@ -121,9 +122,12 @@ func (sh *shift) worse() bool { return sh.failing || sh.slow }
 
 // implicated reports whether edge i is implicated: its calls got worse, its callee is a
 // symptom itself, or it lost the evidence that it had. A declaration alone is no
-// evidence.
+// evidence. Of a wide study every edge is.
 func (st *study) implicated(i int32) bool {
 	callee := st.s.edges[i].callee
+	if st.wide {
+		return st.s.caller(i) != callee
+	}
 	if st.s.marks[i]&markObserved == 0 || st.s.caller(i) == callee {
 		return false
 	}
@@ -146,6 +150,8 @@ func (st *study) reason(i int32) string {
 			sh.after.P99().Round(time.Microsecond), sh.after.Requests, caller, sh.before.P99().Round(time.Microsecond))
 	case sh.lost:
 		return fmt.Sprintf("no call from %s, before %d", caller, sh.before.Requests)
+	case st.wide && !st.others.has(st.s.edges[i].callee):
+		return fmt.Sprintf("called by %s; too little is known to choose", caller)
 	}
 	return fmt.Sprintf("called by %s, a symptom itself", caller)
 }

@@ -26,7 +26,7 @@ func shop(t *testing.T, leaves func(i int, callee mesh.Service) bool) (*Snapshot
 	onset := time.Unix(10_000, 0)
 	for i := -60; i < 60; i++ {
 		at := onset.Add(time.Duration(i) * time.Second)
-		jitter := time.Duration(i*7%5) * time.Millisecond
+		jitter := time.Duration((i+60)*7%5) * time.Millisecond
 		g.Observe(Call{Callee: "a/front", At: at, Latency: 40*time.Millisecond + jitter, Source: Span})
 		g.ObserveAll(spanOf("a/front", "a/order", at, 20*time.Millisecond+jitter))
 		for _, callee := range []mesh.Service{"a/mail", "a/pay"} {

@@ -62,6 +62,7 @@ type groupFlags struct {
 	onset    string
 	window   time.Duration
 	topology string
+	missed   float64
 }
 
 func (a *app) groupsCommand() *cobra.Command {
@@ -84,6 +85,8 @@ A file without a recording makes all that SERVICE reaches part of the group.`,
 	command.Flags().StringVar(&flags.onset, "onset", "", "when the symptom began, RFC 3339 (default: as noticed)")
 	command.Flags().DurationVar(&flags.window, "window", 0, "evidence interval after the onset (0: the default)")
 	command.Flags().StringVar(&flags.topology, "topology", "", "graph of this `FILE` instead of the control plane's")
+	command.Flags().Float64Var(&flags.missed, "most-missed", 0,
+		"with --topology: take all that SERVICE reaches if the bound on missed edges is above this (0: never)")
 	return command
 }
 

@@ -37,7 +37,7 @@ func (a *app) groupOfFile(flags groupFlags, target string) error {
 			flags.topology, service)
 		group = snapshot.Group(topology.Symptom{Service: service, Onset: snapshot.At(), Others: snapshot.Services()})
 	default:
-		symptom := topology.Symptom{Service: service, Window: flags.window}
+		symptom := topology.Symptom{Service: service, Window: flags.window, MostMissed: flags.missed}
 		if question.GetOnset() != nil {
 			symptom.Onset = question.GetOnset().AsTime()
 		}
