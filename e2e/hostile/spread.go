@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -136,7 +137,7 @@ func (o *options) child(self string, part int, tell func(outcome)) error {
 	if ended := cmd.Wait(); ended != nil {
 		return ended
 	}
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read what it says: %w", err)
 	}
 	return nil
