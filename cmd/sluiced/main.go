@@ -33,16 +33,17 @@ const (
 
 // options are the command line.
 type options struct {
-	state      string // directory of the journal and the tokens
-	supervisor string // Unix socket of the local supervisor
-	xds        string // Unix socket that the proxies connect to
-	api        string // loopback address of the API and the page
-	otlp       string // loopback address for spans
-	otlpHTTP   string // the same over HTTP, "" = not served
-	mode       string
-	remote     remoteOptions
-	prometheus promOptions
-	version    bool
+	state        string // directory of the journal and the tokens
+	supervisor   string // Unix socket of the local supervisor
+	xds          string // Unix socket that the proxies connect to
+	api          string // loopback address of the API and the page
+	otlp         string // loopback address for spans
+	otlpHTTP     string // the same over HTTP, "" = not served
+	mode         string
+	remote       remoteOptions
+	prometheus   promOptions
+	tracePercent float64 // of requests, noTracing = proxies send no spans
+	version      bool
 }
 
 func main() {
@@ -80,6 +81,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.otlpHTTP, "otlp-http", "", "loopback address for OTLP spans over HTTP (default: not served)")
 	flags.StringVar(&o.mode, "mode", string(microkernel.Enforce), "Observe, Propose or Enforce")
 	o.prometheus.register(flags)
+	registerTracing(&o.tracePercent, flags)
 	o.remote.register(flags)
 	flags.BoolVar(&o.version, "version", false, "print the version and end")
 	if err := flags.Parse(args); err != nil {
@@ -110,7 +112,7 @@ func (o *options) validate() error {
 	if !slices.Contains(modes, microkernel.Mode(o.mode)) {
 		faults = append(faults, fmt.Errorf("--mode %q: want Observe, Propose or Enforce", o.mode))
 	}
-	return errors.Join(append(faults, o.prometheus.validate())...)
+	return errors.Join(append(faults, o.prometheus.validate(), validateTracing(o.tracePercent))...)
 }
 
 // missingError says that something outside of sluiced is needed.

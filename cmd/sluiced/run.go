@@ -36,6 +36,7 @@ import (
 	"github.com/sluicemesh/sluice/topology/feed"
 	"github.com/sluicemesh/sluice/topology/otlp"
 	"github.com/sluicemesh/sluice/topology/prom"
+	"github.com/sluicemesh/sluice/xds"
 	xdsserver "github.com/sluicemesh/sluice/xds/server"
 )
 
@@ -326,7 +327,7 @@ func (d *daemon) kernelConfig(tracer trace.Tracer) driver.Config {
 		Policy:       policy,
 		Open:         d.openJournal,
 		Traffic:      traffic{d.proxies.Traffic()},
-		Capabilities: d.proxies.Capability,
+		Capabilities: xds.Capability,
 		Processes:    processes{client: d.registry, feed: d.feed},
 		Topology:     d.feed,
 		Now:          time.Now,

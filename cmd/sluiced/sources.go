@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sluicemesh/sluice/mesh"
@@ -61,5 +62,9 @@ func (d *daemon) makePrometheus() error {
 	return nil
 }
 
-// registered reports whether a service is in the mesh.
-func (d *daemon) registered(service mesh.Service) bool { return d.feed.World().Find(service) != nil }
+// registered reports whether a service or gateway is in the mesh.
+func (d *daemon) registered(service mesh.Service) bool {
+	world := d.feed.World()
+	return world.Find(service) != nil ||
+		slices.ContainsFunc(world.Gateways, func(g mesh.Gateway) bool { return g.Name == service })
+}

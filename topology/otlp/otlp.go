@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/topology"
@@ -128,6 +129,29 @@ func (s *Server) Register(server *grpc.Server) {
 		Methods:     []grpc.MethodDesc{{MethodName: "Export", Handler: export}},
 		Metadata:    "opentelemetry/proto/collector/trace/v1/trace_service.proto",
 	}, s)
+}
+
+// RegisterPlain adds s to the services of a server that was made without Options, for
+// exporters of little: a batch is copied once more.
+func (s *Server) RegisterPlain(server grpc.ServiceRegistrar) {
+	collectorv1.RegisterTraceServiceServer(server, plain{s: s})
+}
+
+// plain implements the service on messages.
+type plain struct {
+	collectorv1.UnimplementedTraceServiceServer
+	s *Server
+}
+
+// Export implements collectorv1.TraceServiceServer.
+func (p plain) Export(
+	ctx context.Context, request *collectorv1.ExportTraceServiceRequest,
+) (*collectorv1.ExportTraceServiceResponse, error) {
+	batch, err := proto.Marshal(request)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, "malformed batch: "+err.Error())
+	}
+	return p.s.ExportFrom(ctx, batch)
 }
 
 // exporter is what the service needs of its implementation.
