@@ -15,5 +15,6 @@ func benches() []Bench {
 		pushSmall(),
 		pushLarge(1000, 20, 5, 2),
 		pushLarge(5000, 6, 3, 1),
+		heapPerProxy(),
 	}
 }
