@@ -29,7 +29,7 @@ func TestTracingIsOptIn(t *testing.T) {
 		}
 		for j, l := range plain.Of(xds.ListenerType) {
 			other := traced.Of(xds.ListenerType)[j]
-			if got := string(other.JSON()); strings.Contains(got, "opentelemetry") != strings.Contains(got, "access_loggers.http_grpc") {
+			if got := other.JSON(); strings.Contains(got, "opentelemetry") != strings.Contains(got, "access_loggers.http_grpc") {
 				t.Errorf("%s: listener %s is traced, or not, against what it logs", p.Node, l.Name)
 			}
 			if other.Version != boosted.Of(xds.ListenerType)[j].Version {
