@@ -35,6 +35,10 @@ const (
 )
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == gonumCommand {
+		gonumLarge()
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:])
 	stop()
