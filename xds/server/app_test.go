@@ -26,8 +26,9 @@ type app struct {
 	listener net.Listener
 	serving  sync.WaitGroup
 	inFlight atomic.Int64
-	failing  atomic.Bool // answers 500 at once
-	conns    sync.Map    // raw TCP
+	failing  atomic.Bool            // answers 500 at once
+	upstream atomic.Pointer[string] // address that is called for each request; nil = none
+	conns    sync.Map               // raw TCP
 }
 
 const handlerTime = 60 * time.Millisecond
@@ -93,6 +94,12 @@ func (a *app) handle(w http.ResponseWriter, req *http.Request) {
 	select {
 	case <-req.Context().Done():
 	case <-time.After(handlerTime):
+	}
+	if upstream := a.upstream.Load(); upstream != nil {
+		if resp, err := post(*upstream); err != nil || resp.StatusCode != http.StatusOK {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
 	}
 	w.Header().Set("x-app", a.name)
 	w.Header().Set("x-sluice-park", "forged")
