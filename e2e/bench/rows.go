@@ -16,5 +16,6 @@ func benches() []Bench {
 		pushLarge(1000, 20, 5, 2),
 		pushLarge(5000, 6, 3, 1),
 		heapPerProxy(),
+		gateAfterInFlight(),
 	}
 }
