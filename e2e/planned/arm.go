@@ -46,6 +46,7 @@ type restart struct {
 	phase      string // of the plan
 	took       float64
 	killed     bool // the control plane was killed meanwhile
+	died       death
 }
 
 // play runs one arm: up, load, restarts, down. The naive arm repeats restarts.
@@ -135,15 +136,16 @@ func (p *planned) bySluice(ctx context.Context, a *arm, r *rig.Rig, g *load.Gene
 	services := servicesOf(r)
 	rng := rand.New(rand.NewPCG(p.load.Seed, 0x6B17))
 	failures := 0
-	for n := 0; n < len(services) || g.Sent() < p.requests; n++ {
+	for n := 0; p.more(n, len(services), g); n++ {
 		if err := wait(ctx, g, earliest(a.restarts, n-len(services))); err != nil {
 			return err
 		}
-		if n >= len(services) && g.Sent() >= p.requests {
+		if !p.more(n, len(services), g) {
 			return nil
 		}
 		done := restart{service: services[n%len(services)], began: g.Now()}
-		err := p.order(ctx, a, r, &done, rng)
+		done.died.aim = aim(n)
+		err := p.order(ctx, a, r, &done, rng, g)
 		done.end = g.Now()
 		if done.order == nil {
 			done.order = []string{done.service}
@@ -162,6 +164,14 @@ func (p *planned) bySluice(ctx context.Context, a *arm, r *rig.Rig, g *load.Gene
 		p.say("run %d: restart %s: %s in %.2f s, %d sent", a.run, done.service, done.phase, done.took, g.Sent())
 	}
 	return nil
+}
+
+// more reports whether the n-th restart is to be made.
+func (p *planned) more(n, services int, g *load.Generator) bool {
+	if p.kills > 0 {
+		return n < p.kills
+	}
+	return n < services || g.Sent() < p.requests
 }
 
 // earliest is when the service of restart before may be restarted again.

@@ -39,6 +39,7 @@ type options struct {
 	mesh     string
 	path     string
 	kill     string
+	kills    int
 	out      string
 }
 
@@ -71,6 +72,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.mesh, "mesh", "", "mesh `FILE` of foreign processes (default: the hotel topology)")
 	flags.StringVar(&o.path, "path", "/", "with -mesh: path to GET")
 	flags.StringVar(&o.kill, "kill", "", "`control-plane`: kill -9 it once during each restart")
+	flags.IntVar(&o.kills, "kills", 0, "with -kill: so many kills, by turns in each phase of a plan, and no naive arm")
 	flags.StringVar(&o.out, "out", "planned.json", "report `FILE`")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -95,6 +97,8 @@ func (o *options) check() error {
 		return fmt.Errorf("-runs %d: want 1 to 100", o.runs)
 	case o.kill != "" && o.kill != killControlPlane:
 		return fmt.Errorf("-kill %q: want %s", o.kill, killControlPlane)
+	case o.kills < 0 || o.kills > 1000 || o.kills > 0 && o.kill == "":
+		return fmt.Errorf("-kills %d: want 1 to 1000, and -kill %s", o.kills, killControlPlane)
 	}
 	return nil
 }
@@ -121,6 +125,10 @@ func (p *planned) run(ctx context.Context, out io.Writer) error {
 		first, err := p.play(ctx, n, armSluice, nil)
 		if err != nil {
 			return fmt.Errorf("run %d, arm %s: %w", n, armSluice, err)
+		}
+		if p.kills > 0 {
+			p.report.add(first)
+			continue
 		}
 		second, err := p.play(ctx, n, armNaive, first.restarts)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	sluicev1 "github.com/sluicemesh/sluice/api/sluice/v1"
+	"github.com/sluicemesh/sluice/e2e/load"
 	"github.com/sluicemesh/sluice/e2e/rig"
 	"github.com/sluicemesh/sluice/mesh/local"
 )
@@ -35,18 +36,22 @@ type planObject struct {
 
 // order asks Sluice for one restart and waits for its end. With -kill the control plane
 // dies once on the way: then a plan that was undone is an end, too.
-func (p *planned) order(ctx context.Context, a *arm, r *rig.Rig, done *restart, rng *rand.Rand) error {
+func (p *planned) order(ctx context.Context, a *arm, r *rig.Rig, done *restart, rng *rand.Rand, g *load.Generator) error {
 	bounded, cancel := context.WithTimeout(ctx, orderWithin)
 	defer cancel()
 	killed := make(chan error, 1)
-	if p.kill == killControlPlane {
+	began := time.Now()
+	switch {
+	case p.kills > 0:
+		done.killed = true
+		go func() { killed <- done.died.strike(bounded, r, began, g) }()
+	case p.kill == killControlPlane:
 		done.killed = true
 		after := time.Duration(rng.Int64N(int64(killWithin)))
 		go func() { killed <- kill(bounded, r, after) }()
-	} else {
+	default:
 		killed <- nil
 	}
-	began := time.Now()
 	out, err := r.Sluice(bounded, "restart", done.service, "--wait", "-o", "json")
 	if dead := <-killed; dead != nil {
 		return fmt.Errorf("kill the control plane: %w", dead)

@@ -25,6 +25,7 @@ type report struct {
 	EnvoyVersion string    `json:"envoy_version"`
 	Services     []row     `json:"services"`
 	Totals       []total   `json:"totals"`
+	Kills        *killSum  `json:"kills,omitempty"` // with -kills
 	bad          []restart // restarts by Sluice that were not achieved
 }
 
@@ -40,6 +41,7 @@ type row struct {
 	Phase    string      `json:"phase"`
 	With     []string    `json:"restarted"` // services restarted, in order
 	Killed   bool        `json:"control_plane_killed"`
+	Death    *deathRow   `json:"kill,omitempty"` // with -kills
 }
 
 // total is one arm of one run, the requests before the first restart included.
@@ -62,7 +64,8 @@ func (r *report) add(a *arm) {
 		}
 		part := load.Between(a.log.Records, done.began, until)
 		r.Services = append(r.Services, row{Service: done.service, Arm: a.name, Run: a.run, Requests: a.counts(part),
-			Took: done.took, P99: percentile(part, 0.99), Phase: done.phase, With: done.order, Killed: done.killed})
+			Took: done.took, P99: percentile(part, 0.99), Phase: done.phase, With: done.order, Killed: done.killed,
+			Death: r.death(&done, a.log.Records, until)})
 		if a.name == armSluice && done.phase != "committed" && !done.killed {
 			r.bad = append(r.bad, done)
 		}
@@ -83,7 +86,7 @@ func (r *report) verdict() error {
 	for _, done := range r.bad {
 		faults = append(faults, fmt.Errorf("restart %s was not achieved (%s)", done.service, done.phase))
 	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, r.Kills.verdict())...)
 }
 
 func (r *report) write(path string) error {
@@ -110,6 +113,7 @@ func (r *report) print(out io.Writer) {
 		fmt.Fprintf(w, "%d\t%s\tall\t%d restarts\t\t%s\t%d\t%d\t%d\t%d\n", t.Run, t.Arm, t.Restarts,
 			number(t.P99), t.Requests.Sent, t.Requests.OK, t.Requests.FailedRecovery, t.Requests.Unfinished)
 	}
+	r.Kills.print(w)
 	_ = w.Flush() // into a terminal or a pipe; the report is in the file
 }
 
