@@ -35,7 +35,9 @@ type study struct {
 // shift is how an edge changed at onset.
 type shift struct {
 	before, after Tick
-	sampled       bool // the figures are a sample: compare shares, not counts
+	recent        uint64 // calls in the window before onset, if before goes further back; else 0
+	early         bool   // before does
+	sampled       bool   // the figures are a sample: compare shares, not counts
 	failing, slow bool
 	lost          bool
 	errors        float64 // failed calls more than before would have had
@@ -78,6 +80,10 @@ func (st *study) shift(i int32) *shift {
 	callee := st.s.names[st.s.edges[i].callee]
 	sh := &shift{before: Tick{Hist: &st.scratch[0]}, after: Tick{Hist: &st.scratch[1]}, sampled: st.s.sampled(i, st.to)}
 	st.s.sumEdge(&sh.before, i, st.from, st.onset)
+	if st.late != nil && sh.before.Requests < sideBefore {
+		sh.recent, sh.early = sh.before.Requests, true
+		st.s.sumEdge(&sh.before, i, st.onset-int64(Retention/time.Second), st.onset)
+	}
 	st.s.sumEdge(&sh.after, i, st.since, st.to)
 	sh.judge(st.s.registry.objectives[callee], st.onset-st.from, st.to-st.since)
 	if sh.worse() || st.late != nil {
@@ -112,6 +118,9 @@ func (sh *shift) judge(objective mesh.Objective, before, after int64) {
 	if sh.slow {
 		gain := sh.after.Hist.Mean() - sh.before.Hist.Mean()
 		sh.latency = max(0, gain.Seconds()*float64(sh.after.Requests))
+	}
+	if sh.early { // the windows cannot be compared
+		return
 	}
 	expected := float64(sh.before.Requests) * float64(after) / float64(max(before, 1))
 	sh.lost = sh.before.Requests >= minLostCalls && sh.after.Requests == 0 && expected >= minLostMissing

@@ -17,7 +17,7 @@ func (st *study) lacking(v int32) (share float64, edge int32) {
 	explained := 0.0
 	for i := s.out[v]; i < s.out[v+1]; i++ {
 		e := st.late.on(i)
-		was, is := e.before.n/served.before.n, e.after.n/served.after.n
+		was, is := served.callsBefore(e), e.after.n/served.after.n
 		noise := math.Sqrt(callsVariance(was, served.before.n) + callsVariance(is, served.after.n))
 		if lost := (was - is - sideErrors*noise) / max(1, was); lost > share {
 			share, edge = lost, i

@@ -114,3 +114,27 @@ func TestCulpritsCoverNearlyAllThatIsExplained(t *testing.T) {
 		}
 	}
 }
+
+// A service with too few calls right before the onset is compared with what it did
+// earlier.
+func TestTooFewCallsBeforeReachFurtherBack(t *testing.T) {
+	g := NewGraph()
+	g.RegisterNames([]mesh.Service{"a/front", "a/order", "a/mail"})
+	onset := time.Unix(10_000, 0)
+	for i := -300; i < 60; i++ {
+		at, took := onset.Add(time.Duration(i)*time.Second), 5*time.Millisecond
+		if i >= 0 {
+			took = 80 * time.Millisecond
+		}
+		jitter := time.Duration((i+300)%5) * time.Millisecond
+		g.Observe(Call{Callee: "a/front", At: at, Latency: 40*time.Millisecond + jitter, Source: Span})
+		g.ObserveAll(spanOf("a/front", "a/mail", at, 5*time.Millisecond+jitter))
+		if i < -60 || i >= 0 {
+			g.ObserveAll(spanOf("a/front", "a/order", at, took+jitter))
+		}
+	}
+	group := g.Snapshot(onset.Add(time.Minute)).Group(Symptom{Service: "a/front", Onset: onset})
+	if first := group.Suspects[0].Service; first != "a/order" {
+		t.Errorf("suspects %+v, want a/order first", group.Suspects)
+	}
+}

@@ -58,6 +58,8 @@ func failures(t *Tick) moments {
 type side struct {
 	before, after moments
 	seen, sure    float64 // growth of the mean: as seen, and what of it is beyond noise
+	recent        float64 // calls in the window before onset
+	early         bool    // before goes further back, since those were too few
 }
 
 func sideOf(before, after moments) *side {
@@ -159,8 +161,14 @@ func (x *sides) of(v int32) *side {
 		before, after := Tick{Hist: &Histogram{}}, Tick{Hist: &Histogram{}}
 		key := trackKey{byServer, "", x.st.s.names[v]}
 		x.st.s.series.add(&before, key, x.st.from, x.st.onset)
+		recent, early := before.Requests, before.Requests < sideBefore
+		if early {
+			before = Tick{Hist: &Histogram{}}
+			x.st.s.series.add(&before, key, x.st.onset-int64(Retention/time.Second), x.st.onset)
+		}
 		x.st.s.series.add(&after, key, x.st.since, x.st.to)
 		x.served[v] = x.compare(&before, &after)
+		x.served[v].recent, x.served[v].early = float64(recent), early
 	}
 	return x.served[v]
 }
@@ -170,6 +178,10 @@ func (x *sides) on(i int32) *side {
 	if x.called[i] == nil {
 		sh := x.st.shift(i)
 		x.called[i] = x.compare(&sh.before, &sh.after)
+		x.called[i].early, x.called[i].recent = sh.early, float64(sh.before.Requests)
+		if sh.early {
+			x.called[i].recent = float64(sh.recent)
+		}
 	}
 	return x.called[i]
 }
@@ -190,9 +202,23 @@ func (x *sides) own(v int32) float64 {
 	own := served.seen
 	for i := s.out[v]; i < s.out[v+1]; i++ {
 		e := x.on(i)
-		own -= e.after.mean*e.after.n/served.after.n - e.before.mean*e.before.n/served.before.n
+		own -= e.after.mean*e.after.n/served.after.n - e.before.mean*served.callsBefore(e)
 	}
 	return max(0, min(own, served.sure)) * served.after.n
+}
+
+// callsBefore is how many calls of e each request of s made before onset, both over the
+// same time.
+func (s *side) callsBefore(e *side) float64 {
+	switch {
+	case s.early == e.early:
+		return e.before.n / s.before.n
+	case e.early:
+		return e.recent / s.before.n
+	case s.recent > 0:
+		return e.before.n / s.recent
+	}
+	return 0
 }
 
 // blamed returns the end of edge i that has to answer for what lies between its sides:

@@ -68,15 +68,18 @@ type recording struct {
 	names []mesh.Service
 }
 
-// normalGap lies between a normal recording that stands in as the baseline and the
-// injection.
-const normalGap = 2 * time.Second
+// What lies between the end of a normal recording and the injection: if it stands in as
+// the baseline, and if it is what was before that.
+const (
+	normalGap = 2 * time.Second
+	earlier   = 5 * time.Minute
+)
 
 // minBefore is the least time before the injection that serves as a baseline.
 const minBefore = 15 * time.Second
 
-// load reads the recording of f. One that begins with the injection has the normal
-// recording of its application put in front.
+// load reads the recording of f. The normal recording of its application is put in front:
+// earlier, or right before the injection if the recording begins with that.
 func load(folder string, f *fault, normal []fault) (*recording, error) {
 	r := &recording{onset: time.Date(2023, 1, 1, 0, 0, 0, 0, time.UTC)}
 	calls, err := read(filepath.Join(folder, f.File), r.onset)
@@ -84,10 +87,12 @@ func load(folder string, f *fault, normal []fault) (*recording, error) {
 		return nil, err
 	}
 	r.calls = calls
+	end := r.onset.Add(-earlier)
 	if first(calls).After(r.onset.Add(-minBefore)) {
-		if err := r.prepend(folder, f, normal); err != nil {
-			return nil, err
-		}
+		end = r.onset.Add(-normalGap)
+	}
+	if err := r.prepend(folder, f, normal, end); err != nil {
+		return nil, err
 	}
 	for i := range r.calls {
 		if r.calls[i].At.After(r.end) {
@@ -104,8 +109,9 @@ func load(folder string, f *fault, normal []fault) (*recording, error) {
 	return r, nil
 }
 
-// prepend puts the normal recording nearest in date before the onset.
-func (r *recording) prepend(folder string, f *fault, normal []fault) error {
+// prepend puts the normal recording nearest in date before the onset, so that it ends at
+// end.
+func (r *recording) prepend(folder string, f *fault, normal []fault, end time.Time) error {
 	best := -1
 	for i := range normal {
 		if normal[i].App == f.App && (best < 0 || sameDay(&normal[i], f)) {
@@ -125,7 +131,7 @@ func (r *recording) prepend(folder string, f *fault, normal []fault) error {
 			last = calls[i].At
 		}
 	}
-	shift := r.onset.Add(-normalGap).Sub(last)
+	shift := end.Sub(last)
 	for i := range calls {
 		calls[i].At = calls[i].At.Add(shift)
 	}
