@@ -242,6 +242,7 @@ func (d *daemon) makeSpans() (*otlp.Server, *grpc.Server, error) {
 		SinkAll:    d.feed.ObserveAll,
 		Known:      d.registered,
 		Resolve:    d.resolve,
+		Identify:   d.exporter,
 		Log:        d.log,
 		Registerer: d.metrics,
 	})

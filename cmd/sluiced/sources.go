@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -8,7 +9,10 @@ import (
 	"time"
 
 	"github.com/sluicemesh/sluice/mesh"
+	"github.com/sluicemesh/sluice/mesh/identity"
+	"github.com/sluicemesh/sluice/topology/otlp"
 	"github.com/sluicemesh/sluice/topology/prom"
+	xdsserver "github.com/sluicemesh/sluice/xds/server"
 )
 
 // promOptions say where the metrics of a mesh are, "" = nowhere.
@@ -60,6 +64,20 @@ func (d *daemon) makePrometheus() error {
 		return &missingError{fmt.Errorf("--prometheus: %w", err)}
 	}
 	return nil
+}
+
+// exporter says whose spans come over mutual TLS, as the certificate has it; over the Unix
+// socket and on loopback nobody knows.
+func (d *daemon) exporter(ctx context.Context) (mesh.Service, bool) {
+	state, remote := xdsserver.Peer(ctx)
+	if !remote {
+		return "", false
+	}
+	id, err := identity.Peer(state)
+	if err != nil {
+		return "", false
+	}
+	return otlp.ServiceAt(id.Path())
 }
 
 // registered reports whether a service or gateway is in the mesh.

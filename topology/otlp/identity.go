@@ -43,7 +43,12 @@ func named(leaf *x509.Certificate, domain string) (mesh.Service, bool) {
 	if len(leaf.URIs) != 1 || leaf.URIs[0].Scheme != "spiffe" || leaf.URIs[0].Host != domain {
 		return "", false
 	}
-	part := strings.Split(leaf.URIs[0].Path, "/")
+	return ServiceAt(leaf.URIs[0].Path)
+}
+
+// ServiceAt returns the service that the path of a SPIFFE ID names.
+func ServiceAt(path string) (mesh.Service, bool) {
+	part := strings.Split(path, "/")
 	if len(part) != 5 || part[0] != "" || part[1] != "ns" || part[3] != "svc" && part[3] != "sa" {
 		return "", false
 	}
