@@ -22,6 +22,7 @@ import (
 	"github.com/sluicemesh/sluice/internal/testca"
 	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/mesh/identity"
+	"github.com/sluicemesh/sluice/xds"
 	"github.com/sluicemesh/sluice/xds/server"
 )
 
@@ -57,7 +58,7 @@ func newPlane(t *testing.T, size, callers int) *plane {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	p := &plane{t: t, ca: testca.New(t, "mesh.test"), dir: dir, world: worldOf(t, callers)}
+	p := &plane{t: t, ca: testca.New(t, "mesh.test"), dir: dir, world: worldOf(callers)}
 	for i := range size {
 		p.add(fmt.Sprintf("r%d", i))
 	}
@@ -172,8 +173,7 @@ func acked(s *server.Server, node string) bool {
 	return n == 2
 }
 
-func worldOf(t *testing.T, callers int) *mesh.World {
-	t.Helper()
+func worldOf(callers int) *mesh.World {
 	solo := mesh.Instance{
 		Ref: mesh.Ref{Service: "shop/solo", UID: "solo-0", Incarnation: 1}, Name: "solo-0", State: mesh.Ready,
 		App: port(1), Inbound: port(1),
@@ -352,6 +352,31 @@ func TestLeaderChanges(t *testing.T) {
 	}
 }
 
+// A replica that joins has what is in force before it serves any proxy.
+func TestJoinsWithWhatIsInForce(t *testing.T) {
+	p := newPlane(t, 2, 1)
+	p.lead(0, 1)
+	p.proxies(1)
+	o := drain(1)
+	if err := <-p.apply(0, o); err != nil {
+		t.Fatal(err)
+	}
+	p.replicas[1].AwaitOrder(t.Context(), 10*time.Second)
+	eventually(t, 10*time.Second, "it has the overlay", func() bool {
+		got := p.replicas[1].Traffic().Installed()
+		return len(got) == 1 && got[0].Generation == 1
+	})
+	alone, err := server.New(server.Config{Socket: "x", World: p.world})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	alone.AwaitOrder(t.Context(), 50*time.Millisecond)
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("one that nobody leads waited %s", took)
+	}
+}
+
 // Only the control plane may order: a proxy's certificate is refused.
 func TestProxyCannotOrder(t *testing.T) {
 	p := newPlane(t, 1, 1)
@@ -392,17 +417,24 @@ func TestMessagesAreDecodedStrictly(t *testing.T) {
 
 // What one end writes the other reads, and nothing that is sent crashes a replica.
 func FuzzOrder(f *testing.F) {
-	whole, err := codec{}.Marshal(&server.Order{Epoch: 1, Seq: 1, Overlays: []server.OrderedOverlay{{Left: 1}}})
-	if err != nil {
-		f.Fatal(err)
+	for _, o := range []server.OrderedOverlay{
+		{Left: 1}, {Staged: xds.Staged{Overlay: drain(1), Armed: true}, Left: time.Second},
+	} {
+		whole, err := codec{}.Marshal(&server.Order{
+			Epoch: 1, Seq: 1, Overlays: []server.OrderedOverlay{o}, Watch: []string{"caller-0"},
+			Cuts: map[string]uint64{"caller-0": 1}, Clean: []mesh.OverlayKey{o.Key},
+		})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(whole)
 	}
-	f.Add(whole)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var o server.Order
 		if (codec{}).Unmarshal(data, &o) != nil {
 			return
 		}
-		s, err := server.New(server.Config{Socket: "x", World: &mesh.World{Version: 1}})
+		s, err := server.New(server.Config{Socket: "x", World: worldOf(1)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -92,18 +92,26 @@ type guarded struct {
 	guard   *guard
 	session *session
 	first   *time.Timer // cuts the connection if no request comes; stopped by the first
-	node    string      // that the stream speaks for, "" = not yet known
+	node    string      // that the stream speaks for, "" = not yet known; of RecvMsg's goroutine
 	types   []string    // of resources that it has asked for; at most maxTypes
 	refusal atomic.Pointer[error]
+
+	mu      sync.Mutex
+	counted bool // the stream is counted as node's
+	ended   bool
 }
 
 // maxTypes bounds the types of resources of one stream: for each, state is kept.
 const maxTypes = 32
 
-// end gives back what the stream counted.
+// end gives back what the stream counted. A request may still be looked at: the protocol
+// servers read in a goroutine of their own, which outlives the handler.
 func (st *guarded) end() {
 	st.first.Stop()
-	if st.node != "" {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.ended = true
+	if st.counted {
 		st.guard.leave(st.node)
 	}
 }
@@ -166,10 +174,15 @@ func (st *guarded) speakFor(node string) error {
 	if err := st.guard.identify(st.Context(), st.session, node); err != nil {
 		return err
 	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.ended {
+		return status.Error(codes.Canceled, "the stream has ended")
+	}
 	if err := st.guard.enter(node); err != nil {
 		return err
 	}
-	st.node = node
+	st.node, st.counted = node, true
 	return nil
 }
 

@@ -177,6 +177,16 @@ func (s *Server) Follow(o Order) error {
 	return nil
 }
 
+// AwaitOrder returns when this replica leads or has its first order, or else after patience
+// or ctx's end. One that is started beside others serves its proxies only then: without the
+// overlays in force it would take them away from those that come to it. Patience need not be
+// longer than the TTL, after which they are over where nobody renews them.
+func (s *Server) AwaitOrder(ctx context.Context, patience time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_ = s.await(ctx, func() (bool, error) { return s.replicas.epoch > 0, nil })
+}
+
 // install makes the ordered overlays the ones in force. The caller holds mu.
 func (s *Server) install(o Order) error {
 	now := s.now()
