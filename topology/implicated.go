@@ -42,6 +42,8 @@ type shift struct {
 	lost          bool
 	errors        float64 // failed calls more than before would have had
 	latency       float64 // seconds more, over all calls
+
+	p99Before, p99After time.Duration // if slow
 }
 
 // newStudy fixes the windows around the onset.
@@ -64,7 +66,10 @@ func (s *Snapshot) newStudy(symptom Symptom) *study {
 	}
 	st := &study{
 		s: s, from: onset.Add(-window).Unix(), onset: onset.Unix(), since: since.Unix(), to: end.Unix(),
-		others: newMarks(len(s.names)), shifts: map[int32]*shift{},
+		shifts: map[int32]*shift{},
+	}
+	if len(symptom.Others) > 0 {
+		st.others = newMarks(len(s.names))
 	}
 	for _, v := range s.numbers(symptom.Others) {
 		st.others.add(v)
@@ -86,10 +91,13 @@ func (st *study) shift(i int32) *shift {
 	}
 	st.s.sumEdge(&sh.after, i, st.since, st.to)
 	sh.judge(st.s.registry.objectives[callee], st.onset-st.from, st.to-st.since)
-	if sh.worse() || st.late != nil {
+	if sh.slow {
+		sh.p99Before, sh.p99After = sh.before.P99(), sh.after.P99()
+	}
+	if st.late != nil {
 		sh.before.Hist, sh.after.Hist = new(Histogram), new(Histogram)
 		*sh.before.Hist, *sh.after.Hist = st.scratch[0], st.scratch[1]
-	} else { // nobody asks for the latencies of an edge that is well
+	} else { // without sides nobody asks for latencies but these
 		sh.before.Hist, sh.after.Hist = nil, nil
 	}
 	st.shifts[i] = sh
@@ -156,7 +164,7 @@ func (st *study) reason(i int32) string {
 			100*sh.after.ErrorShare(), sh.after.Requests, caller, 100*sh.before.ErrorShare())
 	case sh.slow:
 		return fmt.Sprintf("p99 %s of %d calls from %s, before %s",
-			sh.after.P99().Round(time.Microsecond), sh.after.Requests, caller, sh.before.P99().Round(time.Microsecond))
+			sh.p99After.Round(time.Microsecond), sh.after.Requests, caller, sh.p99Before.Round(time.Microsecond))
 	case sh.lost:
 		return fmt.Sprintf("no call from %s, before %d", caller, sh.before.Requests)
 	case st.wide && !st.others.has(st.s.edges[i].callee):

@@ -287,5 +287,5 @@ func (m marks) add(v int32) bool {
 // remove takes v out of m.
 func (m marks) remove(v int32) { m[v>>6] &^= 1 << (v & 63) }
 
-// has reports whether v is in m.
-func (m marks) has(v int32) bool { return m[v>>6]&(1<<(v&63)) != 0 }
+// has reports whether v is in m; nothing is in the marks that were never made.
+func (m marks) has(v int32) bool { return int(v>>6) < len(m) && m[v>>6]&(1<<(v&63)) != 0 }
