@@ -59,13 +59,14 @@ demo: e2e-programs ## the main job on real Envoys: a fault, drain, restart, besi
 REQUESTS ?= 20000
 MESH     ?=
 KILL     ?=
+KILLS    ?=
 RUNS     ?= 1
 URLPATH  ?= /
 
 .PHONY: planned
 planned: e2e-programs ## restart healthy services in turn under load, beside a naive restart
 	@bin/e2e-planned -seed $(SEED) -rps $(RPS) -requests $(REQUESTS) -out $(or $(OUT),planned.json) \
-	  -runs $(RUNS) $(if $(MESH),-mesh $(MESH) -path $(URLPATH)) $(if $(KILL),-kill $(KILL))
+	  -runs $(RUNS) $(if $(MESH),-mesh $(MESH) -path $(URLPATH)) $(if $(KILL),-kill $(KILL)) $(if $(KILLS),-kills $(KILLS))
 
 # --- tests ---------------------------------------------------------------------
 
@@ -120,6 +121,10 @@ hostile: ## every attack of the list and every benign twin, with the verdicts ex
 	  -out $(or $(OUT),hostile.json)
 
 RUN ?=
+
+.PHONY: rolling
+rolling: ## hard restarts in turn on real Envoys: gated, ACKed only, and not drained
+	@go run -ldflags '$(LDFLAGS)' ./e2e/bench rolling -seed $(SEED) -runs $(or $(filter-out 1,$(RUNS)),3) -out $(or $(OUT),rolling.json)
 
 .PHONY: bench
 bench: ## figures beside their references; RUN=regexp selects rows

@@ -38,6 +38,8 @@ type envoys struct {
 	stopped chan error
 	running []*exec.Cmd
 	apps    map[mesh.UID]*application
+	// generation is the last one that an overlay had.
+	generation uint64
 }
 
 // openEnvoys starts callers and instances and returns when all have their configuration.

@@ -31,12 +31,10 @@ func gateAfterInFlight() Bench {
 			if err != nil {
 				return nil, err
 			}
-			generation := uint64(0)
 			return func(ctx context.Context) ([]Pair, error) {
 				var times []float64
 				for range gatesARun {
-					generation++
-					took, err := e.gate(ctx, generation)
+					took, err := e.gate(ctx)
 					if err != nil {
 						return nil, err
 					}
@@ -51,7 +49,7 @@ func gateAfterInFlight() Bench {
 }
 
 // gate drains an instance while requests are in it, lets them go, and waits for the proof.
-func (e *envoys) gate(ctx context.Context, generation uint64) (time.Duration, error) {
+func (e *envoys) gate(ctx context.Context) (time.Duration, error) {
 	const uid = mesh.UID("app-0")
 	a := e.apps[uid]
 	for _, other := range e.apps {
@@ -71,7 +69,8 @@ func (e *envoys) gate(ctx context.Context, generation uint64) (time.Duration, er
 	if err := within(ctx, gateWithin, "requests are in the instance", func() bool { return a.inside.Load() > 0 }); err != nil {
 		return 0, err
 	}
-	o := e.drain(uid, generation)
+	e.generation++
+	o := e.drain(uid, e.generation)
 	if _, err := e.server.Traffic().Apply(ctx, o); err != nil {
 		return 0, err
 	}

@@ -49,6 +49,9 @@ func run(ctx context.Context, args []string) int {
 	if len(args) == 1 && args[0] == fleetCommand {
 		return runFleet(ctx)
 	}
+	if len(args) > 0 && args[0] == rollingCommand {
+		return runRolling(ctx, args[1:])
+	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	pattern := flags.String("run", "", "measure the rows whose name matches this `REGEXP` (default: all)")
 	runs := flags.Int("runs", 0, "runs of each row (default: the row's own)")
