@@ -17,6 +17,7 @@ import (
 
 	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/xds"
+	"github.com/sluicemesh/sluice/xds/lease"
 )
 
 // TestProtocolState is TestProtocol for the state of the world.
@@ -46,6 +47,7 @@ func TestProtocolState(t *testing.T) {
 		{"Knowing When a Requested Resource Does Not Exist", "endpoints: there is no response", stateSilence},
 		{"Eventual consistency considerations", "a listener comes after its clusters are taken", stateOrder},
 		{"TTL", "an armed runtime layer carries one, and each heartbeat the version that is in force", stateTTL},
+		{"TTL", "a heartbeat that is answered too late has lapsed, and no other is sent", stateLate},
 		{"TTL", "what is not armed has none, and no wrapper", stateNoTTL},
 		{"Resource Versions", "after a reconnect all is sent, whatever version is claimed", stateReconnect},
 		{"Aggregated Discovery Service", "the newest stream of a node counts", stateNewest},
@@ -442,6 +444,39 @@ func stateTTL(t *testing.T, k *stateTalk) {
 	k.silent()
 	if at := k.booked(xds.RuntimeType); at.Acked != before.Acked || at.AckedAt != before.AckedAt {
 		t.Errorf("the answer to a heartbeat counts as an ACK: %+v, was %+v", at, before)
+	}
+}
+
+func stateLate(t *testing.T, k *stateTalk) {
+	k.server.mu.Lock()
+	k.server.leases = lease.NewTable(300 * time.Millisecond)
+	k.server.mu.Unlock()
+	o := drainOf("shop/solo", 1, "solo-0")
+	if _, err := k.server.stage(o); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.server.arm(o.Key); err != nil {
+		t.Fatal(err)
+	}
+	cart := k.endpoints("shop/solo~o")
+	k.ack(k.ask(xds.EndpointType, cart), cart)
+	k.ack(k.ask(xds.RuntimeType, xds.Overlays), xds.Overlays)
+	beat := k.next(xds.RuntimeType)
+	lapsed := func() bool {
+		k.server.mu.Lock()
+		defer k.server.mu.Unlock()
+		return k.server.overlays[o.Key].lapsed
+	}
+	if lapsed() {
+		t.Error("it lapsed before its time")
+	}
+	eventually(t, 5*time.Second, "nobody renewed it", lapsed)
+	k.ack(beat, xds.Overlays)
+	k.silent()
+	pause(t, 400*time.Millisecond)
+	k.silent() // no heartbeat arms it again
+	if !lapsed() {
+		t.Error("a late answer revives the lease")
 	}
 }
 

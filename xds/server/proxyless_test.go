@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -233,6 +235,59 @@ func TestProxyless(t *testing.T) {
 	}
 	proxylessReconnect(t, r, a, append(clients, late))
 	for _, c := range append(clients, late) {
+		c.stop(t)
+	}
+}
+
+// TestProxylessBehindSidecars has gRPC clients call instances that have an Envoy each: then
+// the callee's side is counted, too, and the proof is of grade A.
+func TestProxylessBehindSidecars(t *testing.T) {
+	r := newRigOf(t, deltaAPI, &mesh.World{})
+	a, b := newGRPCApp(t, "cart-0"), newGRPCApp(t, "cart-1")
+	world := proxylessWorld(a, b)
+	for i := range world.Services[0].Instances {
+		instance := &world.Services[0].Instances[i]
+		instance.Inbound, instance.Proxy = freePort(t), instance.Name
+		world.Proxies = append(world.Proxies, mesh.Proxy{
+			Node: instance.Name, Service: instance.Service, Instance: instance.UID,
+			Admin: freePort(t), Inbound: instance.Inbound, App: instance.App, Park: freePort(t),
+		})
+	}
+	slices.SortFunc(world.Proxies, func(x, y mesh.Proxy) int { return strings.Compare(x.Node, y.Node) })
+	r.world = world
+	r.server.SetWorld(world)
+	for _, node := range []string{"cart-0", "cart-1"} {
+		p := xds.FindProxy(world, node)
+		r.start(r.binary, p)
+		eventually(t, 10*time.Second, "the sidecar listens", func() bool {
+			conn, err := net.Dial("tcp", p.Inbound.String())
+			if err == nil {
+				_ = conn.Close()
+			}
+			return err == nil
+		})
+	}
+	var clients []*grpcClient
+	for i := range 3 {
+		clients = append(clients, newGRPCClient(t, filepath.Join(r.dir, "x.sock"), fmt.Sprintf("web-%d", i)))
+	}
+	for i, app := range []*grpcApp{a, b} {
+		for _, c := range clients {
+			from := c.answered(app.name)
+			eventually(t, 15*time.Second, "the instance answers", func() bool { return c.answered(app.name) > from+5 })
+		}
+		o := dropped(mesh.UID(app.name))
+		o.Generation = uint64(i + 1)
+		r.apply(o)
+		if p := r.prove(o, empty); p.Required != 3 || p.Inbound != 0 || app.inFlight.Load() > 0 {
+			t.Errorf("%+v, %d in flight; want three callers and zero at the callee", p, app.inFlight.Load())
+		}
+		app.kill()
+		pause(t, 300*time.Millisecond)
+		app.start()
+		r.withdraw(o, 0)
+	}
+	for _, c := range clients {
 		c.stop(t)
 	}
 }
