@@ -107,7 +107,7 @@ func TestExportersSeeTheLimit(t *testing.T) {
 	stop()
 	running.Wait()
 	if a.bare.Load() > 0 || a.failed.Load() > 0 || a.partial.Load() > 0 {
-		t.Errorf("%d shed without Retry-After, %d partial, %d failed, the last: %v",
+		t.Errorf("%d shed and not told when to send again, %d partial, %d failed, the last: %v",
 			a.bare.Load(), a.partial.Load(), a.failed.Load(), a.last.Load())
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	collectorv1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -32,8 +34,8 @@ const (
 // answers counts what exporters were answered.
 type answers struct {
 	accepted atomic.Int64 // spans
-	shed     atomic.Int64 // exports: Unavailable, or 503 with Retry-After
-	bare     atomic.Int64 // 503 without it, which the protocol does not have
+	shed     atomic.Int64 // exports: Unavailable, or 503
+	bare     atomic.Int64 // of shed, those that were not told when to send again
 	partial  atomic.Int64 // exports of which spans were refused
 	failed   atomic.Int64 // any other
 	last     atomic.Value // string: the last of failed
@@ -99,10 +101,22 @@ func export(ctx context.Context, exporter sdktrace.SpanExporter, a *answers) {
 			a.accepted.Add(batchSpans)
 		case status.Code(err) == codes.Unavailable:
 			a.shed.Add(1)
+			if !delayed(err) {
+				a.bare.Add(1)
+			}
 		case status.Code(err) != codes.DeadlineExceeded: // what was sent again until then was shed
 			a.fail(err)
 		}
 	}
+}
+
+// delayed reports whether a status says when to send again.
+func delayed(err error) bool {
+	said, _ := status.FromError(err)
+	return slices.ContainsFunc(said.Details(), func(detail any) bool {
+		retry, is := detail.(*errdetails.RetryInfo)
+		return is && retry.GetRetryDelay().AsDuration() > 0
+	})
 }
 
 // overGRPC returns the SDK's exporter over gRPC; it sends again what was shed if again.

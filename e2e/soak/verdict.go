@@ -101,7 +101,7 @@ func (r *report) judge() error {
 		{r.Goroutines.Flat, fmt.Sprintf("%.1f goroutines more", r.Goroutines.Growth)},
 		{end.Shed > 0, "nothing was shed: the limit was not reached"},
 		{r.Shed > 0, "no exporter was told that it was shed"},
-		{r.Bare == 0, fmt.Sprintf("%d exports shed without Retry-After", r.Bare)},
+		{r.Bare == 0, fmt.Sprintf("%d exports shed and not told when to send again", r.Bare)},
 		{r.Failed == 0, fmt.Sprintf("%d exports failed in another way, the last: %s", r.Failed, r.LastError)},
 		{end.Malformed == 0, fmt.Sprintf("%.0f exports of the SDK called malformed", end.Malformed)},
 		{end.Refused == 0, fmt.Sprintf("%.0f spans refused", end.Refused)},
