@@ -331,6 +331,9 @@ func TestLeaderChanges(t *testing.T) {
 	if err := p.replicas[2].Follow(server.Order{Epoch: 1, Seq: 9}); !errors.Is(err, server.ErrEpoch) {
 		t.Errorf("an order of the former epoch: %v, want ErrEpoch", err)
 	}
+	if err := p.replicas[2].Follow(server.Order{Epoch: 2}); err == nil || errors.Is(err, server.ErrEpoch) {
+		t.Errorf("an old order of the present leader: %v, want an error that deposes nobody", err)
+	}
 	if err := p.replicas[0].Lead(1); !errors.Is(err, server.ErrEpoch) {
 		t.Errorf("leading in the former epoch: %v, want ErrEpoch", err)
 	}

@@ -18,6 +18,9 @@ type Clocks struct{ Early, Late time.Time }
 func (s *Server) Heard(name string, a *Account, c Clocks) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.leads() != nil {
+		return
+	}
 	former := s.replicas.others[name]
 	if former == nil {
 		former = &follower{}

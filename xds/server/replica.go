@@ -37,7 +37,7 @@ const accountEvery = 500 * time.Millisecond
 // Order is what a leader has in force: the whole, not a change.
 type Order struct {
 	Epoch    uint64 // of the leader; grows with every election
-	Seq      uint64 // of the order in one conversation, from 1
+	Seq      uint64 // grows with every order of the epoch, from 1
 	Overlays []OrderedOverlay
 	Cuts     map[string]uint64 // by node: how often its inbound listener was replaced
 	Watch    []string          // proxies that a gate waits for: their loads matter now
@@ -105,6 +105,7 @@ type replicas struct {
 	epoch     uint64
 	following bool
 	seq       uint64                   // follower: of the last order
+	issued    uint64                   // leader: the same
 	turn      uint64                   // counts changes of the server
 	others    map[string]*follower     // leader: that can be reached, by name
 	gone      map[string]time.Time     // leader: proxies of lost ones, until when they may have overlays
@@ -147,14 +148,17 @@ func (s *Server) leads() error {
 	return nil
 }
 
-// Follow does what an order says. The error wraps ErrEpoch if it is of a former leader, and
-// then nothing has changed. A leader that is ordered by a later one follows it.
+// Follow does what an order says. The error wraps ErrEpoch if it is of a former leader; one
+// that is older than another of the same leader is refused, too. Then nothing has changed. A leader that is ordered by a later one follows it.
 func (s *Server) Follow(o Order) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := &s.replicas
 	if o.Epoch < r.epoch || o.Epoch == r.epoch && !r.following {
 		return fmt.Errorf("order of epoch %d, %d has begun: %w", o.Epoch, r.epoch, ErrEpoch)
+	}
+	if o.Epoch == r.epoch && o.Seq <= r.seq {
+		return fmt.Errorf("order %d comes after order %d, which is newer", o.Seq, r.seq)
 	}
 	if s.world == nil {
 		return ErrNoWorld
@@ -256,12 +260,12 @@ func (s *Server) NextOrder(ctx context.Context, last *Order, every time.Duration
 			return false, err
 		}
 		out = s.order()
-		if last == nil {
-			out.Seq = 1
-			return true, nil
+		if last != nil && out.same(last) && time.Now().Before(deadline) {
+			return false, nil
 		}
-		out.Seq = last.Seq + 1
-		return !out.same(last) || !time.Now().Before(deadline), nil
+		s.replicas.issued++
+		out.Seq = s.replicas.issued
+		return true, nil
 	})
 	return out, err
 }

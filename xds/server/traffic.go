@@ -118,7 +118,7 @@ func (s *Server) stage(o mesh.Overlay) (*installed, error) {
 	}
 	next.early = map[string]bool{}
 	for _, id := range s.required(o.Key) {
-		if s.ledger.Connected(id).IsZero() {
+		if s.ledger.Connected(id).IsZero() && len(s.claims(id, o.Key)) == 0 {
 			next.early[id] = true
 		}
 	}
