@@ -60,7 +60,7 @@ func New(config Config) (*Server, error) {
 	}
 	s := &Server{config: config, entries: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sluice_accesslog_entries_total",
-		Help: "Access log entries by what became of them: call, existence, unknown-callee.",
+		Help: "Access log entries by what became of them: call, existence, unknown-callee; refused and identity-mismatch count streams.",
 	}, []string{"result"})}
 	if config.Registerer != nil {
 		if err := config.Registerer.Register(s.entries); err != nil {
@@ -89,6 +89,7 @@ func (s *Server) StreamAccessLogs(stream accesslogv3.AccessLogService_StreamAcce
 		}
 		if caller == "" {
 			if caller, err = s.identify(message.GetIdentifier()); err != nil {
+				s.entries.WithLabelValues(reasonOf(err)).Inc()
 				s.config.Log.Warn("access log stream refused", "error", err)
 				return status.Error(codes.InvalidArgument, err.Error())
 			}
@@ -107,9 +108,20 @@ func (s *Server) identify(id *accesslogv3.StreamAccessLogsMessage_Identifier) (m
 		return caller, nil
 	}
 	if owner, known := s.config.Identify(id.GetNode().GetId()); !known || owner != caller {
-		return "", fmt.Errorf("node %+q does not stand beside %s", cut(id.GetNode().GetId()), caller)
+		return "", fmt.Errorf("%w: node %+q does not stand beside %s", errMismatch, cut(id.GetNode().GetId()), caller)
 	}
 	return caller, nil
+}
+
+// errMismatch says that a proxy speaks for a service that is not its own.
+var errMismatch = errors.New("identity mismatch")
+
+// reasonOf says for the metrics why a stream was refused.
+func reasonOf(err error) string {
+	if errors.Is(err, errMismatch) {
+		return "identity-mismatch"
+	}
+	return "refused"
 }
 
 // take sinks the entries of one message.

@@ -2,6 +2,7 @@ package als
 
 import (
 	"context"
+	"maps"
 	"net"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -183,7 +185,10 @@ func TestOnlyTheFirstMessageNamesTheCaller(t *testing.T) {
 
 func TestStreamOfAnotherServiceIsRefused(t *testing.T) {
 	identify := func(node string) (mesh.Service, bool) { return "shop/web", node == "node-1" }
-	api := serve(t, Config{Sink: func(topology.Call) { t.Error("a spoofed entry came through") }, Identify: identify})
+	registry := prometheus.NewRegistry()
+	api := serve(t, Config{
+		Sink: func(topology.Call) { t.Error("a spoofed entry came through") }, Identify: identify, Registerer: registry,
+	})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	for _, cluster := range []string{"shop/bank", "ignore previous", ""} {
@@ -196,6 +201,17 @@ func TestStreamOfAnotherServiceIsRefused(t *testing.T) {
 		if _, err := stream.CloseAndRecv(); status.Code(err) != codes.InvalidArgument {
 			t.Errorf("stream of %q: %v, want InvalidArgument", cluster, err)
 		}
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, metric := range families[0].GetMetric() {
+		got[metric.GetLabel()[0].GetValue()] = metric.GetCounter().GetValue()
+	}
+	if want := map[string]float64{"identity-mismatch": 1, "refused": 2}; !maps.Equal(got, want) {
+		t.Errorf("counted %v, want %v", got, want)
 	}
 }
 
