@@ -53,13 +53,11 @@ func TestLive(t *testing.T) {
 // world.
 func TestLiveState(t *testing.T) {
 	r := newRig(t, stateAPI)
-	r.server.mu.Lock()
-	for id := range r.server.streams {
-		if id > 0 {
-			t.Errorf("stream %d is delta", id)
+	for _, p := range r.server.Proxies() {
+		if p.Variant != "state" {
+			t.Errorf("%s speaks %q", p.Node, p.Variant)
 		}
 	}
-	r.server.mu.Unlock()
 	runLive(t, r, []liveTest{
 		{"a single instance is held over its restart", singleInstance},
 		{"two instances roll", rolling},

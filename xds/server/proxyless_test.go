@@ -300,7 +300,7 @@ func proxylessReconnect(t *testing.T, r *rig, a *grpcApp, clients []*grpcClient)
 	eventually(t, 10*time.Second, "all clients are back", func() bool {
 		connected := 0
 		for _, p := range r.server.Proxies() {
-			if !p.Connected.IsZero() {
+			if !p.Connected.IsZero() && p.Client && p.Variant == "state" {
 				connected++
 			}
 		}

@@ -12,7 +12,9 @@ type ProxyStatus struct {
 	Node      string
 	Service   mesh.Service
 	Connected time.Time // since when; zero = not connected
-	Envoy     string    // version, "" before it first connected
+	Envoy     string    // version, of a gRPC client that of gRPC; "" before it first connected
+	Client    bool      // a gRPC client without a proxy
+	Variant   string    // of the protocol: "delta", "state"; "" before it first connected
 	Types     []TypeStatus
 	Overlays  []mesh.OverlayKey // in force at it
 }
@@ -46,6 +48,7 @@ func (s *Server) status(p *mesh.Proxy) ProxyStatus {
 	n := s.nodes[p.Node]
 	status := ProxyStatus{
 		Node: p.Node, Service: p.Service, Connected: s.ledger.Connected(p.Node), Envoy: n.envoy,
+		Client: p.Kind == mesh.Proxyless, Variant: n.live.variant(),
 	}
 	for _, t := range xds.Types() {
 		e := s.ledger.Entry(p.Node, string(t))
@@ -64,4 +67,15 @@ func (s *Server) status(p *mesh.Proxy) ProxyStatus {
 		}
 	}
 	return status
+}
+
+// variant names the variant of the protocol that a stream speaks.
+func (str *stream) variant() string {
+	switch {
+	case str == nil:
+		return ""
+	case str.id < 0:
+		return "state"
+	}
+	return "delta"
 }
