@@ -16,6 +16,7 @@ func benches() []Bench {
 		pushLarge(1000, 20, 5, 2),
 		pushLarge(5000, 6, 3, 1),
 		heapPerProxy(),
+		envoy30(),
 		gateAfterInFlight(),
 	}
 }
