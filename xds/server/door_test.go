@@ -71,6 +71,10 @@ func newGated(t *testing.T, limits Limits) *gated {
 			t.Error(err)
 		}
 	})
+	eventually(t, 5*time.Second, "it listens", func() bool {
+		_, err := os.Stat(g.socket)
+		return err == nil
+	})
 	return g
 }
 
