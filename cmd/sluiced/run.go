@@ -36,7 +36,6 @@ import (
 	"github.com/sluicemesh/sluice/topology/feed"
 	"github.com/sluicemesh/sluice/topology/otlp"
 	"github.com/sluicemesh/sluice/topology/prom"
-	"github.com/sluicemesh/sluice/xds"
 	xdsserver "github.com/sluicemesh/sluice/xds/server"
 )
 
@@ -328,7 +327,7 @@ func (d *daemon) kernelConfig(tracer trace.Tracer) driver.Config {
 		Policy:       policy,
 		Open:         d.openJournal,
 		Traffic:      traffic{d.proxies.Traffic()},
-		Capabilities: xds.Capability,
+		Capabilities: d.proxies.Capability,
 		Processes:    processes{client: d.registry, feed: d.feed},
 		Topology:     d.feed,
 		Now:          time.Now,
