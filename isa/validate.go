@@ -155,6 +155,7 @@ func (c *checker) reset(p *Program, idLimit int) {
 func (c *checker) release() {
 	c.p, c.env = nil, nil
 	c.cast.end()
+	c.kin.end()
 	clear(c.found)
 	clear(c.uses)
 	clear(c.drains)

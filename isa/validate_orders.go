@@ -10,7 +10,9 @@ import (
 // before callees, restart callees before callers, restore callees before callers. Drains
 // that are never in force together need no order among themselves.
 func (c *checker) orders() {
-	c.kin.begin(&c.cast)
+	c.kin.begin(&c.cast, [...][]mesh.Service{
+		draining: c.env.DrainOrder, restarting: c.env.RestartOrder, restoring: c.env.RestoreOrder,
+	})
 	c.restartOrder(&c.kin)
 	c.drainOrders(&c.kin)
 }
@@ -29,7 +31,7 @@ func (c *checker) restartOrder(k *kinship) {
 }
 
 func (c *checker) restartPair(k *kinship, a, b servicePlace) {
-	switch first := k.first(a.number, b.number, c.env.RestartOrder, false); {
+	switch first := k.first(a.number, b.number, restarting); {
 	case first > 0:
 		a, b = b, a
 	case first == 0:
@@ -58,7 +60,7 @@ func (c *checker) drainOrders(k *kinship) {
 
 // drainPair checks the begin of two drains that may be in force together.
 func (c *checker) drainPair(k *kinship, a, b *interval) {
-	switch first := k.first(a.number, b.number, c.env.DrainOrder, true); {
+	switch first := k.first(a.number, b.number, draining); {
 	case first > 0:
 		a, b = b, a
 	case first == 0:
@@ -73,7 +75,7 @@ func (c *checker) drainPair(k *kinship, a, b *interval) {
 // restorePair checks the end of two drains that may be in force together. A callee that
 // stays off on purpose is never restored, so its callers need not wait for that.
 func (c *checker) restorePair(k *kinship, a, b *interval) {
-	switch first := k.first(a.number, b.number, c.env.RestoreOrder, false); {
+	switch first := k.first(a.number, b.number, restoring); {
 	case first > 0:
 		a, b = b, a
 	case first == 0:
@@ -93,11 +95,23 @@ func (c *checker) disorder(late servicePlace, operand, what string, first servic
 		rule+": add "+step+" to after")
 }
 
+// sequence is one of the three orders.
+type sequence int
+
+const (
+	draining   sequence = iota // callers before callees
+	restarting                 // callees before callers
+	restoring                  // callees before callers
+	sequences
+)
+
 // kinship answers which of two services of a cast comes first in an order, and remembers
-// who reaches whom by calls. Services go by their numbers in the cast, which must be
-// complete.
+// who reaches whom by calls, also for the next program of the same cast. Services go by
+// their numbers in the cast, which must be complete.
 type kinship struct {
 	cast  *cast
+	given [sequences][]mesh.Service
+	ranks [sequences][]int // of each member in the given order, + 1; 0 = not looked up, -1 = not in it
 	words int              // of a row of above
 	known []bool           // rows that are filled in
 	above []uint64         // bit set: row i holds the callers of service i, direct or not
@@ -106,9 +120,18 @@ type kinship struct {
 	whole [][]mesh.Service // components that met holds; only those of several services
 }
 
-func (k *kinship) begin(cast *cast) {
+// begin makes k ready for the services of cast and the orders of its world. What it knows
+// of the same ones it keeps.
+func (k *kinship) begin(cast *cast, given [sequences][]mesh.Service) {
 	n := len(cast.members)
-	k.cast, k.words = cast, (n+63)/64
+	if k.cast == cast && len(k.known) == n {
+		return
+	}
+	k.cast, k.given, k.words = cast, given, (n+63)/64
+	for s := range k.ranks {
+		k.ranks[s] = slices.Grow(k.ranks[s][:0], n)[:n]
+		clear(k.ranks[s])
+	}
 	k.known = slices.Grow(k.known[:0], n)[:n]
 	clear(k.known)
 	k.above = zeroed(k.above, n*k.words)
@@ -116,8 +139,8 @@ func (k *kinship) begin(cast *cast) {
 
 // first returns -1 if a comes first, +1 if b does, 0 if there is no order between them:
 // only services of which one reaches the other by calls have one. The given order
-// decides; services that are not in it go by the calls, callers first if callersFirst.
-func (k *kinship) first(a, b int, order []mesh.Service, callersFirst bool) int {
+// decides; services that are not in it go by the calls.
+func (k *kinship) first(a, b int, s sequence) int {
 	if a == b {
 		return 0
 	}
@@ -125,18 +148,36 @@ func (k *kinship) first(a, b int, order []mesh.Service, callersFirst bool) int {
 	if !calls && !called {
 		return 0
 	}
-	i, j := slices.Index(order, k.cast.members[a].name), slices.Index(order, k.cast.members[b].name)
+	i, j := k.rank(a, s), k.rank(b, s)
 	switch {
-	case i >= 0 && j >= 0 && i < j:
+	case i > 0 && j > 0 && i < j:
 		return -1
-	case i >= 0 && j >= 0:
+	case i > 0 && j > 0:
 		return 1
 	case calls && called:
 		return 0 // one component, and nobody says which is first
-	case calls == callersFirst:
+	case calls == (s == draining):
 		return -1
 	}
 	return 1
+}
+
+// rank returns the place of member i in a given order, -1 if it has none.
+func (k *kinship) rank(i int, s sequence) int {
+	rank := &k.ranks[s][i]
+	if *rank == 0 {
+		*rank = -1
+		if at := slices.Index(k.given[s], k.cast.members[i].name); at >= 0 {
+			*rank = at + 1
+		}
+	}
+	return *rank
+}
+
+// end lets go of the world.
+func (k *kinship) end() {
+	clear(k.whole)
+	k.cast, k.given = nil, [sequences][]mesh.Service{}
 }
 
 // reaches reports whether caller reaches callee by calls, as far as is known.

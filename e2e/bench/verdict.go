@@ -33,7 +33,7 @@ const (
 	meshSize     = 5000
 	plansOfARun  = 64   // different ones, over different services
 	verdictsARun = 8192 // of each side
-	block        = 1024 // of one side before it is the other's turn
+	block        = 4096 // of one side before it is the other's turn
 )
 
 func openVerdict(_ context.Context, env *Env) (Measure, error) {
