@@ -132,7 +132,8 @@ func (j *judgement) verdict(epoch string) Verdict {
 func (j *judgement) touch() {
 	j.overlay()
 	j.touched = appendLocks(j.touched[:0], j.view, j.expanded, false)
-	j.asked = append(j.asked[:0], make([]asked, len(j.touched))...)
+	j.asked = slices.Grow(j.asked[:0], len(j.touched))[:len(j.touched)]
+	clear(j.asked)
 	j.booted.reset()
 	j.emptied.reset()
 	j.counted, j.reboots = true, false
