@@ -88,7 +88,7 @@ func (s *Server) addTools() {
 // program refuses what the API would refuse for its size, before it is sent.
 func (in aboutProgram) program() (*sluicev1.Program, error) {
 	if len(in.Program) > isa.MaxBytes {
-		return nil, fmt.Errorf("program of %d bytes: at most %d; split it", len(in.Program), isa.MaxBytes)
+		return nil, fmt.Errorf("%s: program of %d bytes: at most %d; split it", isa.CodeTooLarge, len(in.Program), isa.MaxBytes)
 	}
 	return &sluicev1.Program{Source: []byte(in.Program)}, nil
 }

@@ -15,14 +15,10 @@ func missingRows() []attack {
 		return attack{row: row, name: name, expected: expected, missing: why}
 	}
 	return []attack{
-		missing("38", "another service's name from a valid exporter", "QUARANTINE:identity-mismatch",
-			"OTLP is taken on loopback without identity of the exporter; it comes with mTLS in a cluster"),
 		missing("43", "a forged nonce", "IGNORED", "the xDS stream is tried in xds/server's own tests"),
 		missing("46", "a paused leader whose lease was taken", "REJECT", "fencing by the cluster's API server is not there yet"),
-		missing("16", "the same by MCP", "REJECT:too-large", "there is no MCP server yet"),
-		missing("36", "the same by MCP", "INERT", "there is no MCP server yet"),
 		missing("17", "the same as a custom resource", "REJECT:decode", "there is no custom resource yet"),
-		missing("48", "HTTP/2 rapid reset", "THROTTLE", "bounded by net/http itself; no client here sends it"),
+		missing("48", "HTTP/2 rapid reset", "THROTTLE", "the API is bounded by net/http itself, xDS is tried in xds/server's own tests; no client here sends it"),
 	}
 }
 

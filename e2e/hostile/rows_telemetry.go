@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	collectorv1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	commonv1 "go.opentelemetry.io/proto/otlp/common/v1"
 	resourcev1 "go.opentelemetry.io/proto/otlp/resource/v1"
@@ -36,6 +38,7 @@ func telemetryRows() []attack {
 		spans("36", "commands in service.name", "QUARANTINE", prompt),
 		spans("36", "commands in names and attributes", "INERT", inert),
 		spans("37", "callers that fall silent", "WIDEN", silent),
+		spans("38", "another service's name from a valid exporter", "QUARANTINE:identity-mismatch", impostor),
 		spans("39", "clocks that are an hour off", "EXISTENCE", skewed),
 		spans("39", "times that cannot be", "QUARANTINE", absurd),
 		spans("40", "masses of unknown names", "QUARANTINE", masses),
@@ -46,20 +49,47 @@ func telemetryRows() []attack {
 
 // intake is a graph of the shop behind an OTLP server.
 type intake struct {
-	clock  *clock
-	graph  *topology.Graph
-	server *otlp.Server
+	clock    *clock
+	graph    *topology.Graph
+	server   *otlp.Server
+	metrics  *prometheus.Registry
+	exporter mesh.Service // who exports, as its connection shows; "" = nobody knows
 }
 
 func newIntake() (*intake, error) {
 	f, c := shop(), newClock()
 	w := f.world()
-	in := &intake{clock: c, graph: f.graph(w, c.Now())}
+	in := &intake{clock: c, graph: f.graph(w, c.Now()), metrics: prometheus.NewRegistry()}
 	var err error
 	in.server, err = otlp.New(otlp.Config{
 		Sink: in.graph.Observe, Known: func(s mesh.Service) bool { return w.Find(s) != nil }, Now: c.Now,
+		Identify: func(context.Context) (mesh.Service, bool) { return in.exporter, in.exporter != "" }, Registerer: in.metrics,
 	})
 	return in, err
+}
+
+// quarantined is how many spans of an exporter are counted as refused for a reason.
+func (in *intake) quarantined(exporter mesh.Service, reason string) (float64, error) {
+	families, err := in.metrics.Gather()
+	if err != nil {
+		return 0, err
+	}
+	sum := 0.0
+	for _, family := range families {
+		if family.GetName() != "sluice_otlp_quarantined_spans_total" {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			labels := map[string]string{}
+			for _, l := range m.GetLabel() {
+				labels[l.GetName()] = l.GetValue()
+			}
+			if labels["exporter"] == string(exporter) && labels["reason"] == reason {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum, nil
 }
 
 // epoch is the identity of the graph.
@@ -130,6 +160,26 @@ func inert(t *trial, in *intake) (string, error) {
 		return "TAKEN", fmt.Errorf("refused %d: %w", refused, err)
 	}
 	return "INERT", nil
+}
+
+// impostor is an exporter whose identity is known, and that speaks for another service: its
+// own spans still count.
+func impostor(t *trial, in *intake) (string, error) {
+	own := pick[mesh.Service](t, "shop/cart", "shop/leaf")
+	in.exporter = own
+	before := in.epoch()
+	refused, err := in.send(pick(t, "shop/front", "shop/hub", "zoo/c02"), client("shop/single", in.clock.Now(), time.Millisecond))
+	if err != nil || refused != 1 || in.epoch() != before {
+		return "TAKEN", fmt.Errorf("refused %d: %w", refused, err)
+	}
+	if refused, err = in.send(string(own), client("shop/single", in.clock.Now(), time.Millisecond)); err != nil || refused != 0 {
+		return "REFUSED", fmt.Errorf("of its own, refused %d: %w", refused, err)
+	}
+	counted, err := in.quarantined(own, "identity-mismatch")
+	if err != nil || counted != 1 {
+		return "UNCOUNTED", fmt.Errorf("%v of %s are counted: %w", counted, own, err)
+	}
+	return "QUARANTINE:identity-mismatch", nil
 }
 
 // silent drops every span of a caller for hours: its edge must stay.

@@ -26,6 +26,7 @@ type options struct {
 func (o *options) wanted() []attack {
 	all := slices.Concat(decodeRows(), nameRows(), staticRows(), topologyRows(), liveRows(), doorRows(),
 		executionRows(), journalRows(), telemetryRows(), missingRows(), benignRows())
+	all = append(all, byMCP(all)...)
 	return slices.DeleteFunc(all, func(a attack) bool {
 		return len(o.rows) > 0 && !slices.Contains(o.rows, a.row)
 	})

@@ -16,7 +16,7 @@ import (
 type attack struct {
 	row      string // "12", "B3"
 	name     string // what is tried
-	door     string // api, cli, otlp, core; "" = there is none yet
+	door     string // api, mcp, otlp, core; "" = there is none yet
 	expected string // the verdict as the list writes it
 	missing  string // why there is no door
 	waits    bool   // in real time, for what is not ours: others may be tried meanwhile
@@ -36,6 +36,7 @@ type trial struct {
 	*rand.Rand
 	n      int
 	expect string
+	mcp    bool // proposals go in by MCP
 	planes []*plane
 }
 
@@ -88,7 +89,7 @@ func (t *trial) plan(format string, args ...any) (id, source string) {
 func (t *trial) spelled(text string) string {
 	p, _, faults := isa.ParseText([]byte(text))
 	format := pick(t, codec.Text, codec.JSON, codec.YAML)
-	if len(faults) > 0 || format == codec.Text {
+	if len(faults) > 0 || format == codec.Text || t.mcp && format == codec.YAML { // MCP takes text and JSON
 		return text
 	}
 	data, err := codec.Encode(p, format)
@@ -103,6 +104,9 @@ func (t *trial) one(f *fleet, token, id, source string) (result, error) {
 	p, err := t.start(f)
 	if err != nil {
 		return result{}, err
+	}
+	if t.mcp {
+		return t.finish(p, id, p.proposeMCP(token, source))
 	}
 	return t.finish(p, id, p.propose(token, source))
 }
