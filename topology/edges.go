@@ -48,6 +48,9 @@ type figure struct {
 // count is calls and errors by one kind of evidence.
 type count struct{ calls, errors uint64 }
 
+// share returns errors as a share of calls, 0 without any.
+func (c count) share() float64 { return Tick{Requests: c.calls, Errors: c.errors}.ErrorShare() }
+
 // Kinds of evidence that count calls, the best first: an edge's figures are those of
 // the first that has any, so that what two sources report counts once.
 const (

@@ -36,8 +36,8 @@ func TestWhatTwoSourcesReportCountsOnce(t *testing.T) {
 		if got := s.Requests(); got != step.weight {
 			t.Errorf("with %v: the graph says %d calls, want %d", step.source.Names(), got, step.weight)
 		}
-		if got := s.sampled(0, at.Unix()+1); got != step.sampled {
-			t.Errorf("with %v: sampled is %v", step.source.Names(), got)
+		if _, kind := s.best(s.figure(0), at.Unix()+1); kind.sampled() != step.sampled {
+			t.Errorf("with %v: sampled is %v", step.source.Names(), kind.sampled())
 		}
 	}
 }

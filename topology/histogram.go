@@ -52,8 +52,7 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 	if h.total == 0 {
 		return 0
 	}
-	q = min(max(q, 0), 1)
-	rank := min(uint64(q*float64(h.total)), h.total-1)
+	rank := rankOf(min(max(q, 0), 1), h.total)
 	if above := h.total - rank; above < rank { // the bucket is nearer to the top
 		for i := h.high; i > h.low; i-- {
 			n := uint64(h.counts[i-1])
@@ -71,6 +70,9 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 	}
 	return middle(bucketCount - 1)
 }
+
+// rankOf is how many of n durations, at least one, lie below quantile q.
+func rankOf(q float64, n uint64) uint64 { return min(uint64(q*float64(n)), n-1) }
 
 // Mean returns the mean duration within the error of the buckets, 0 if h is empty.
 func (h *Histogram) Mean() time.Duration {

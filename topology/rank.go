@@ -85,7 +85,7 @@ func (st *study) passOn(v int32, score map[int32]float64, because map[int32]int3
 	var strengths map[int32]float64
 	total := 0.0
 	for i := s.out[v]; i < s.out[v+1]; i++ {
-		if ranked.has(s.edges[i].callee) || !st.implicated(i) {
+		if ranked.has(s.edges[i].callee) || !st.implicated(v, i) {
 			continue
 		}
 		if own == nil {
@@ -120,12 +120,13 @@ type suffering struct {
 // suffered sums what the callers of v saw.
 func (st *study) suffered(v int32) suffering {
 	var sum suffering
+	st.compareEntering(v)
 	for _, e := range st.s.entering(v) {
 		if st.s.marks[e.edge]&markObserved == 0 || e.caller == v {
 			continue
 		}
 		sh := st.shift(e.edge)
-		sum.calls += float64(sh.after.Requests)
+		sum.calls += float64(sh.after.calls)
 		sum.errors += sh.errors
 		sum.latency += sh.latency
 	}
@@ -142,8 +143,8 @@ func (st *study) strength(i int32, own suffering) float64 {
 		return 0
 	}
 	errors, latency := sh.errors, sh.latency
-	if sh.sampled && sh.after.Requests > 0 {
-		scale := own.calls / float64(sh.after.Requests)
+	if sh.sampled && sh.after.calls > 0 {
+		scale := own.calls / float64(sh.after.calls)
 		errors, latency = errors*scale, latency*scale
 	}
 	strongest := 0.0
@@ -163,6 +164,7 @@ func (st *study) strength(i int32, own suffering) float64 {
 // worse.
 func (st *study) worstCaller(v int32) int32 {
 	worst := int32(-1)
+	st.compareEntering(v)
 	for _, e := range st.s.entering(v) {
 		i := e.edge
 		if st.s.marks[i]&markObserved == 0 || !st.shift(i).worse() {

@@ -56,6 +56,10 @@ func edgeFamilies() [edgeFamilyCount]family {
 	return [...]family{byLog, byMetric, bySpan, byConnection}
 }
 
+// sampled reports whether the figures of an edge may be a sample of its calls, or
+// connections that stand for many.
+func (k family) sampled() bool { return k != byLog && k != byMetric }
+
 type trackKey struct {
 	family family
 	from   string // caller; UID for byInstance; "" for byServer

@@ -177,8 +177,9 @@ func (x *sides) of(v int32) *side {
 func (x *sides) on(i int32) *side {
 	if x.called[i] == nil {
 		sh := x.st.shift(i)
-		x.called[i] = x.compare(&sh.before, &sh.after)
-		x.called[i].early, x.called[i].recent = sh.early, float64(sh.before.Requests)
+		before, after := x.st.ticks(sh)
+		x.called[i] = x.compare(&before, &after)
+		x.called[i].early, x.called[i].recent = sh.early, float64(sh.before.calls)
 		if sh.early {
 			x.called[i].recent = float64(sh.recent)
 		}
@@ -280,15 +281,15 @@ func (st *study) sided(i int32) bool {
 		return false
 	}
 	objective := st.s.registry.objectives[st.s.names[st.s.edges[i].callee]]
-	floor := objective.Errors
-	if floor <= 0 {
-		floor = errorFloor
-	}
-	if failed := st.failed.on(i); failed.sure > 0 && failed.after.mean > floor {
+	if failed := st.failed.on(i); failed.sure > 0 && failed.after.mean > floorOf(objective) {
 		return true
 	}
 	late := st.late.on(i)
-	return late.sure > 0 && late.after.mean > latencyGrowth*late.before.mean && st.shift(i).after.P99() > objective.P99
+	if late.sure <= 0 || late.after.mean <= latencyGrowth*late.before.mean {
+		return false
+	}
+	_, after := st.ticks(st.shift(i))
+	return after.P99() > objective.P99
 }
 
 // blame scores the members by the share of root's time that is lost to them and the
@@ -367,7 +368,7 @@ func (st *study) entering(v int32) []int32 {
 			continue
 		}
 		observed = append(observed, e.edge)
-		if st.implicated(e.edge) {
+		if st.implicated(e.caller, e.edge) {
 			worse = append(worse, e.edge)
 		}
 	}

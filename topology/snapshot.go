@@ -192,18 +192,9 @@ func (s *structure) blast(set []int32) []int32 {
 	})
 }
 
-// track returns the best evidence of edge i that the ring has before to, nil if none.
-func (s *Snapshot) track(i int32, to int64) *track {
-	t, _ := s.bestTrack(i, to)
-	return t
-}
-
-// bestTrack is track, with its family.
-func (s *Snapshot) bestTrack(i int32, to int64) (*track, family) {
-	f := s.figure(i)
-	if f == nil {
-		return nil, byConnection
-	}
+// best returns the track with the best evidence behind f that the ring has before to,
+// and its family; nil if there is none.
+func (s *Snapshot) best(f *figure, to int64) (*track, family) {
 	for _, kind := range edgeFamilies() {
 		if id := f.tracks[kind] - 1; id >= 0 && s.series.tracks[id].last > to-int64(Retention/time.Second) {
 			return s.series.tracks[id], kind
@@ -212,20 +203,14 @@ func (s *Snapshot) bestTrack(i int32, to int64) (*track, family) {
 	return nil, byConnection
 }
 
-// sampled reports whether the figures of edge i may be a sample of the calls, or
-// connections that stand for many.
-func (s *Snapshot) sampled(i int32, to int64) bool {
-	_, kind := s.bestTrack(i, to)
-	return kind != byLog && kind != byMetric
-}
-
 // sumEdge sets sum, whose histogram is used again, to edge i over the Unix seconds
 // [from, to).
 func (s *Snapshot) sumEdge(sum *Tick, i int32, from, to int64) {
 	sum.Requests, sum.Errors = 0, 0
 	sum.Hist.Reset()
-	if t := s.track(i, to); t != nil {
-		t.sum(sum, from, to)
+	if f := s.figure(i); f != nil {
+		best, _ := s.best(f, to)
+		best.sum(sum, from, to)
 	}
 }
 

@@ -88,8 +88,11 @@ func (s *Series) add(into *Tick, key trackKey, from, to int64) {
 	}
 }
 
-// sum adds what happened in [from, to), as far as the ring has it.
+// sum adds what happened in [from, to), as far as the ring has it; nil has nothing.
 func (t *track) sum(into *Tick, from, to int64) {
+	if t == nil {
+		return
+	}
 	to = min(to, t.last+1)
 	for second := max(from, to-int64(Retention/time.Second)); second < to; {
 		start := second - mod(second, chunkSeconds)
