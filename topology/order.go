@@ -37,20 +37,17 @@ func (s *structure) restartSet(nodes []int32) []int32 {
 // drainOrder sorts set so that callers come before what they reach, also through
 // services outside set. Of a component those with callers from outside come first, and
 // names break ties, so that the order depends on nothing but the paths inside the
-// graph. Its reverse is the order of restarts and restores.
-func (s *structure) drainOrder(set []int32) []int32 {
+// graph. Its reverse is the order of restarts and restores. above holds all that reach set:
+// no path between two of set leaves it.
+func (s *structure) drainOrder(set []int32, above marks) []int32 {
 	if len(set) < 2 {
 		return slices.Clone(set)
 	}
 	pending := make([]int, len(set)) // callers of each that are not yet in order
 	below := make([][]int, len(set))
-	lowest := s.component[set[0]]
-	for _, v := range set {
-		lowest = min(lowest, s.component[v])
-	}
 	reached, queue := newMarks(len(s.names)), make([]int32, 0, len(set))
 	for i, v := range set {
-		queue = s.reachTo(v, lowest, reached, queue[:0])
+		queue = s.reachTo(v, above, reached, queue[:0])
 		for j, w := range set {
 			if s.component[v] != s.component[w] && reached.has(w) {
 				below[i] = append(below[i], j)
@@ -112,14 +109,14 @@ func (s *structure) reach(v int32) marks {
 	return marked
 }
 
-// reachTo marks what v reaches by calls, v included, and returns it in queue; nodes of
-// components below lowest are left out, for they reach none that is not below it too.
-func (s *structure) reachTo(v, lowest int32, marked marks, queue []int32) []int32 {
+// reachTo marks what v reaches by calls within some nodes, v included, and returns it in
+// queue.
+func (s *structure) reachTo(v int32, within, marked marks, queue []int32) []int32 {
 	marked.add(v)
 	queue = append(queue, v)
 	for at := 0; at < len(queue); at++ {
 		for _, e := range s.leaving(queue[at]) {
-			if s.component[e.callee] >= lowest && marked.add(e.callee) {
+			if within.has(e.callee) && marked.add(e.callee) {
 				queue = append(queue, e.callee)
 			}
 		}
@@ -145,7 +142,8 @@ func (s *structure) outsideCallers(set []int32) int {
 // groupOf fills in everything about a group that follows from its restart set. watch
 // holds the other members; why the edges that brought a member in.
 func (s *Snapshot) groupOf(symptom mesh.Service, why map[int32][]int32, watch, restart []int32) Group {
-	order := s.drainOrder(restart)
+	above, blast := s.callersOf(restart)
+	order := s.drainOrder(restart, above)
 	group := Group{
 		Symptom: symptom, Epoch: s.epoch,
 		RestartSet: s.named(restart), DrainOrder: s.named(order),
@@ -153,41 +151,48 @@ func (s *Snapshot) groupOf(symptom mesh.Service, why map[int32][]int32, watch, r
 	}
 	slices.Reverse(order)
 	group.RestartOrder, group.RestoreOrder = s.named(order), s.named(order)
-	group.BlastRadius = s.named(s.blast(restart))
+	group.BlastRadius = s.named(without(blast, restart))
 	for _, v := range restart {
 		if s.in[v+1]-s.in[v] > DrainFanIn {
 			group.DrainRequired = append(group.DrainRequired, s.names[v])
 		}
 	}
-	group.Members = s.membersOf(why, watch, restart)
-	group.Missed = s.missed(append(slices.Clone(watch), restart...))
+	all := make([]int32, 0, len(watch)+len(restart))
+	all = append(append(all, watch...), restart...)
+	slices.Sort(all)
+	all = slices.Compact(all)
+	group.Members = s.membersOf(why, all, restart)
+	group.Missed = s.missed(all)
 	return group
 }
 
-// membersOf lists restart and watch, sorted, each with its reasons: the edges that
+// membersOf lists all, of which restart is a part, each with its reasons: the edges that
 // brought it in, or else the sticky and inner edges that tie it to the restart set.
-func (s *Snapshot) membersOf(why map[int32][]int32, watch, restart []int32) []Member {
-	all := append(slices.Clone(watch), restart...)
-	slices.Sort(all)
-	scratch := Tick{}
+func (s *Snapshot) membersOf(why map[int32][]int32, all, restart []int32) []Member {
 	members := make([]Member, 0, len(all))
-	for _, v := range slices.Compact(all) {
-		member := Member{Service: s.names[v], Level: LevelWatch}
-		reasons := slices.Clone(why[v])
+	for _, v := range all {
+		member, reasons := Member{Service: s.names[v], Level: LevelWatch}, why[v]
 		if _, inside := slices.BinarySearch(restart, v); inside {
 			member.Level = LevelRestart
-			reasons = s.couplings(v, restart, reasons)
+			reasons = s.couplings(v, restart, slices.Clone(reasons))
 		}
-		slices.Sort(reasons)
-		for _, i := range slices.Compact(reasons) {
-			if scratch.Hist == nil {
-				scratch.Hist = &Histogram{}
-			}
-			member.Why = append(member.Why, s.edge(i, &scratch))
+		if len(reasons) > 0 {
+			slices.Sort(reasons)
+			member.Why = s.edgesOf(slices.Compact(reasons))
 		}
 		members = append(members, member)
 	}
 	return members
+}
+
+// edgesOf returns edges with their figures.
+func (s *Snapshot) edgesOf(edges []int32) []Edge {
+	var latencies Histogram
+	list, scratch := make([]Edge, len(edges)), Tick{Hist: &latencies}
+	for n, i := range edges {
+		list[n] = s.edge(i, &scratch)
+	}
+	return list
 }
 
 // couplings appends the sticky and inner edges from v to others of restart, sorted.

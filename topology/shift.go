@@ -51,7 +51,7 @@ func (t *shifts) find(edge int32) *shift {
 // grow makes room for n more.
 func (t *shifts) grow(n int) {
 	t.all = slices.Grow(t.all, n)
-	size := max(len(t.slots), 16)
+	size := max(len(t.slots), 64)
 	for 3*size < 4*(len(t.all)+n) {
 		size *= 2
 	}

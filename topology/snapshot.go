@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"math/bits"
 	"slices"
 	"time"
 
@@ -181,12 +182,13 @@ func (s *Snapshot) FanIn(service mesh.Service) int {
 // included, the set itself not.
 func (s *Snapshot) Blast(set []mesh.Service) []mesh.Service {
 	seen := s.numbers(set)
-	return s.named(s.blast(seen))
+	_, all := s.callersOf(seen)
+	return s.named(without(all, seen))
 }
 
-// blast returns all nodes that reach one of set, which is sorted, without the set; sorted.
-func (s *structure) blast(set []int32) []int32 {
-	return slices.DeleteFunc(s.callersOf(set), func(v int32) bool {
+// without removes set from all; both are sorted.
+func without(all, set []int32) []int32 {
+	return slices.DeleteFunc(all, func(v int32) bool {
 		_, inside := slices.BinarySearch(set, v)
 		return inside
 	})
@@ -214,10 +216,10 @@ func (s *Snapshot) sumEdge(sum *Tick, i int32, from, to int64) {
 	}
 }
 
-// callersOf returns all nodes that reach one of set, set included, sorted.
-func (s *structure) callersOf(set []int32) []int32 {
+// callersOf returns all nodes that reach one of set, set included, sorted too.
+func (s *structure) callersOf(set []int32) (marks, []int32) {
 	marked := newMarks(len(s.names))
-	queue := make([]int32, 0, len(set))
+	queue := make([]int32, 0, max(64, len(set)))
 	for _, v := range set {
 		if marked.add(v) {
 			queue = append(queue, v)
@@ -231,8 +233,7 @@ func (s *structure) callersOf(set []int32) []int32 {
 			}
 		}
 	}
-	slices.Sort(queue)
-	return queue
+	return marked, marked.appendTo(queue[:0])
 }
 
 // numbers returns the nodes of the services in set that are registered.
@@ -274,3 +275,13 @@ func (m marks) remove(v int32) { m[v>>6] &^= 1 << (v & 63) }
 
 // has reports whether v is in m; nothing is in the marks that were never made.
 func (m marks) has(v int32) bool { return int(v>>6) < len(m) && m[v>>6]&(1<<(v&63)) != 0 }
+
+// appendTo appends the nodes in m, sorted.
+func (m marks) appendTo(nodes []int32) []int32 {
+	for i, word := range m {
+		for ; word != 0; word &= word - 1 {
+			nodes = append(nodes, int32(64*i+bits.TrailingZeros64(word)))
+		}
+	}
+	return nodes
+}
