@@ -263,28 +263,30 @@ func (b *builder) epoch(s *structure, names *[sha256.Size]byte) {
 	}
 	for rest := s.edges; len(rest) > 0; {
 		n := min(len(rest), hashBuffer/4)
+		into := b.buffer[:4*n]
 		for i, e := range rest[:n] {
-			binary.LittleEndian.PutUint32(b.buffer[4*i:], uint32(e.callee))
+			binary.LittleEndian.PutUint32(into[4*i:], uint32(e.callee))
 		}
-		sum.Write(b.buffer[:4*n])
+		sum.Write(into)
 		rest = rest[n:]
 	}
 	for rest := s.marks; len(rest) > 0; {
 		n := min(len(rest), hashBuffer)
-		for i, m := range rest[:n] {
-			b.buffer[i] = flags(m)
-		}
+		flags(b.buffer[:n], rest[:n])
 		sum.Write(b.buffer[:n])
 		rest = rest[n:]
 	}
 	s.epoch = "sha256:" + hex.EncodeToString(sum.Sum(nil))
 }
 
-// flags returns the marks of an edge as the epoch has them: sticky is 1, declared 2.
-func flags(m byte) byte {
-	bits := byte(0)
-	if m&markSticky != 0 {
-		bits = 1
+// flags sets flags to the marks of edges as the epoch has them: sticky is 1, declared 2.
+func flags(flags, marks []byte) {
+	const ones = 0x0101010101010101 // eight edges at once
+	for ; len(marks) >= 8; flags, marks = flags[8:], marks[8:] {
+		m := binary.LittleEndian.Uint64(marks)
+		binary.LittleEndian.PutUint64(flags, (m>>4|m>>5)&ones|m>>2&(2*ones))
 	}
-	return bits | m&markDeclared>>2
+	for i, m := range marks {
+		flags[i] = (m>>4|m>>5)&1 | m>>2&2 // markDeclaredSticky or markLearnedSticky; markDeclared
+	}
 }
