@@ -14,6 +14,8 @@ type builder struct {
 	stack  []int32
 	path   []step
 	buffer []byte
+
+	callees, callers []int32 // by edge, on the way from one order to the other: see rows
 }
 
 // hashBuffer is how many bytes are hashed at once.
@@ -27,8 +29,17 @@ func (b *builder) fit(n int) {
 	b.next, b.index, b.stack = make([]int32, n), make([]int32, n), make([]int32, n)
 }
 
+// fitEdges makes the buffers large enough for n edges, and some more to come.
+func (b *builder) fitEdges(n int) {
+	if len(b.callees) >= n && len(b.callees) <= 4*n+firstSlots {
+		return
+	}
+	b.callees, b.callers = make([]int32, n+n/8), make([]int32, n+n/8)
+}
+
 // rows fills in the rows of s, each sorted, by three passes of counting sort: by callee
-// in any order, from there by caller, from there by callee again.
+// in any order, from there by caller, from there by callee again. None of them goes by
+// rows: rows are short, and where they end cannot be foretold.
 func (b *builder) rows(s *structure, table *edgeTable, renumber []int32) {
 	n := len(s.names)
 	both := make([]int32, 2*n+2)
@@ -50,7 +61,9 @@ func (b *builder) rows(s *structure, table *edgeTable, renumber []int32) {
 	}
 	s.out, s.in = out, in
 	s.edges, s.into, s.marks = make([]link, total), make([]entry, total), make([]byte, total)
+	b.fitEdges(total)
 	next, into := b.next[:n], s.into
+	ends := b.callees[:total]
 	copy(next, in)
 	for e, pair := range pairs {
 		from, to := renumber[pair>>32], renumber[uint32(pair)]
@@ -58,6 +71,7 @@ func (b *builder) rows(s *structure, table *edgeTable, renumber []int32) {
 			at := next[to]
 			next[to] = at + 1
 			into[at] = entry{edge: int32(e), caller: from} // for now; see sortInto
+			ends[at] = to
 		}
 	}
 	b.sortOut(s)
@@ -68,30 +82,26 @@ func (b *builder) rows(s *structure, table *edgeTable, renumber []int32) {
 // the Graph.
 func (b *builder) sortOut(s *structure) {
 	next, edges := b.next[:len(s.names)], s.edges
+	callees, callers := b.callees[:len(edges)], b.callers[:len(edges)]
 	copy(next, s.out)
-	for v := range s.names {
-		for _, e := range s.entering(int32(v)) {
-			at := next[e.caller]
-			next[e.caller] = at + 1
-			edges[at] = link{callee: int32(v), source: e.edge}
-		}
+	for i, e := range s.into[:len(edges)] {
+		at := next[e.caller]
+		next[e.caller] = at + 1
+		edges[at] = link{callee: callees[i], source: e.edge}
+		callers[at] = e.caller
 	}
 }
 
 // sortInto fills into and marks from edges.
 func (b *builder) sortInto(s *structure, marks []byte) {
 	next, into := b.next[:len(s.names)], s.into
+	callers, own := b.callers[:len(s.edges)], s.marks[:len(s.edges)]
 	copy(next, s.in)
-	for v := range s.names {
-		first := s.out[v]
-		row := s.leaving(int32(v))
-		own := s.marks[first:][:len(row)]
-		for i, e := range row {
-			at := next[e.callee]
-			next[e.callee] = at + 1
-			into[at] = entry{edge: first + int32(i), caller: int32(v)}
-			own[i] = marks[e.source]
-		}
+	for i, e := range s.edges {
+		at := next[e.callee]
+		next[e.callee] = at + 1
+		into[at] = entry{edge: int32(i), caller: callers[i]}
+		own[i] = marks[e.source]
 	}
 }
 
