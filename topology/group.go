@@ -84,7 +84,7 @@ type Missed struct {
 // that reach them over sticky edges, with nothing to watch. Unregistered targets are
 // left out.
 func (s *Snapshot) Planned(targets []mesh.Service) Group {
-	return s.groupOf("", nil, nil, s.restartSet(s.numbers(targets)))
+	return s.groupOf("", nil, nil, s.restartSet(s.numbers(targets), newMarks(len(s.names))))
 }
 
 // Group returns the group of a symptom: the closure of it over implicated edges, whole
@@ -110,7 +110,7 @@ func (s *Snapshot) Group(symptom Symptom) Group {
 			why[culprit] = study.entering(culprit)
 		}
 	}
-	group := s.groupOf(symptom.Service, why, members, s.restartSet(culprits))
+	group := s.groupOf(symptom.Service, why, members, s.restartSet(culprits, study.seen))
 	group.Suspects = suspects
 	return group
 }

@@ -23,6 +23,7 @@ type study struct {
 	from, onset int64 // Unix seconds: the baseline is [from, onset),
 	since, to   int64 // the evidence [since, to)
 	others      marks
+	seen        marks // empty between the steps of the study, each of which leaves it so
 	shifts      shifts
 	todo        []int32 // see compare
 	touched     uint32  // see touch
@@ -51,6 +52,7 @@ func (s *Snapshot) newStudy(symptom Symptom) *study {
 	}
 	st := &study{
 		s: s, from: onset.Add(-window).Unix(), onset: onset.Unix(), since: since.Unix(), to: end.Unix(),
+		seen: newMarks(len(s.names)),
 	}
 	if len(symptom.Others) > 0 {
 		st.others = newMarks(len(s.names))
@@ -104,10 +106,9 @@ func (st *study) reason(i int32) string {
 func (st *study) closure(root int32) (members []int32, why map[int32][]int32) {
 	s := st.s
 	why = map[int32][]int32{}
-	marked := newMarks(len(s.names))
 	join := func(v int32) {
 		for _, peer := range s.peers(v) {
-			if marked.add(peer) {
+			if st.seen.add(peer) {
 				members = append(members, peer)
 			}
 		}
@@ -130,5 +131,6 @@ func (st *study) closure(root int32) (members []int32, why map[int32][]int32) {
 			}
 		}
 	}
+	st.seen.removeAll(members)
 	return members, why
 }

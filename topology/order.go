@@ -8,9 +8,8 @@ import (
 )
 
 // restartSet returns the closure of nodes over whole components and sticky callers:
-// whatever restarts takes these with it. Sorted.
-func (s *structure) restartSet(nodes []int32) []int32 {
-	marked := newMarks(len(s.names))
+// whatever restarts takes these with it. Sorted. marked is empty, before and after.
+func (s *structure) restartSet(nodes []int32, marked marks) []int32 {
 	var set []int32
 	join := func(v int32) {
 		for _, peer := range s.peers(v) {
@@ -30,6 +29,7 @@ func (s *structure) restartSet(nodes []int32) []int32 {
 			}
 		}
 	}
+	marked.removeAll(set)
 	slices.Sort(set)
 	return set
 }

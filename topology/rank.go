@@ -36,11 +36,11 @@ func (st *study) rank(root int32, members []int32) []Suspect {
 	}
 	score := map[int32]float64{root: 1}
 	because := map[int32]int32{}
-	ranked := newMarks(len(s.names))
 	for _, v := range order {
-		ranked.add(v)
-		st.passOn(v, score, because, ranked)
+		st.seen.add(v)
+		st.passOn(v, score, because, st.seen)
 	}
+	st.seen.removeAll(order)
 	kept := slices.DeleteFunc(order, func(v int32) bool { return score[v] < minScore && v != root })
 	slices.SortStableFunc(kept, func(v, w int32) int {
 		return cmp.Or(cmp.Compare(score[w], score[v]), cmp.Compare(s.component[v], s.component[w]), cmp.Compare(v, w))

@@ -273,6 +273,13 @@ func (m marks) add(v int32) bool {
 // remove takes v out of m.
 func (m marks) remove(v int32) { m[v>>6] &^= 1 << (v & 63) }
 
+// removeAll takes nodes out of m.
+func (m marks) removeAll(nodes []int32) {
+	for _, v := range nodes {
+		m.remove(v)
+	}
+}
+
 // has reports whether v is in m; nothing is in the marks that were never made.
 func (m marks) has(v int32) bool { return int(v>>6) < len(m) && m[v>>6]&(1<<(v&63)) != 0 }
 
