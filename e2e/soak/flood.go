@@ -18,8 +18,10 @@ const (
 )
 
 // flood posts requests that the SDK wrote over ever more connections until the server
-// sheds some, and then over about as many: that is its limit.
+// sheds some, and then over about as many: that is its limit. Once it is settled it stays
+// as it is: a connection more is memory more, and whether memory grows is the question.
 type flood struct {
+	settled time.Duration // after its begin
 	address string
 	answers *answers
 	request latest
@@ -35,7 +37,8 @@ func (f *flood) run(ctx context.Context) {
 	for range floodFirst {
 		f.add(ctx)
 	}
-	for pause(ctx, floodPace); ctx.Err() == nil; pause(ctx, floodPace) {
+	for until := time.Now().Add(f.settled); ctx.Err() == nil && time.Now().Before(until); {
+		pause(ctx, floodPace)
 		isShed, isTaken := f.answers.shed.Load(), f.answers.accepted.Load()/batchSpans
 		newShed, newTaken := isShed-shed, isTaken-taken
 		shed, taken = isShed, isTaken

@@ -87,7 +87,7 @@ func TestExportersSeeTheLimit(t *testing.T) {
 	defer stop()
 	var a answers
 	var running sync.WaitGroup
-	load := flood{address: web.Listener.Addr().String(), answers: &a}
+	load := flood{settled: time.Minute, address: web.Listener.Addr().String(), answers: &a}
 	running.Go(func() { load.run(ctx) })
 	for i := range 8 {
 		exporter := overHTTP(load.address, &a)

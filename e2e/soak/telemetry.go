@@ -89,7 +89,7 @@ func (t *soak) measure(ctx context.Context, o options, r *report) error {
 	}
 	loading, stop := context.WithTimeout(ctx, o.length())
 	defer stop()
-	if err := t.load(loading, proxy.url, r); err != nil {
+	if err := t.load(loading, o.length(), proxy.url, r); err != nil {
 		stop()
 		t.running.Wait()
 		return errors.Join(err, proxy.stop())
@@ -127,7 +127,7 @@ func (t *soak) conclude(r *report) error {
 }
 
 // load starts all exporters and requests; they end with ctx.
-func (t *soak) load(ctx context.Context, traced string, r *report) error {
+func (t *soak) load(ctx context.Context, length time.Duration, traced string, r *report) error {
 	for i := range grpcExporters {
 		exporter, err := overGRPC(ctx, t.grpc, i%2 == 0)
 		if err != nil {
@@ -138,7 +138,7 @@ func (t *soak) load(ctx context.Context, traced string, r *report) error {
 	for range httpExporters {
 		t.exporter(ctx, overHTTP(t.web, &t.answers))
 	}
-	t.flood.address, t.flood.answers = t.web, &t.answers
+	t.flood.address, t.flood.answers, t.flood.settled = t.web, &t.answers, length/3
 	t.running.Go(func() { t.flood.run(ctx) })
 	t.running.Go(func() { loadAt(ctx, "http://"+t.rig.Ingress()+"/", connections, ingressRate) })
 	t.running.Go(func() { r.Traced = loadAt(ctx, traced, connections, tracedRate) })
