@@ -59,7 +59,9 @@ type Group struct {
 // Suspect is a possible culprit of a symptom.
 type Suspect struct {
 	Service  mesh.Service
-	Instance string // name, "" = all of Service
+	Instance string // name, "" = all of Service, or of its Version or Zone
+	Version  string // of a subset
+	Zone     string // of a subset
 	Level    Level
 	Score    float64 // share of the symptom that it explains, 0..1
 	Reason   string

@@ -15,7 +15,7 @@ const (
 	minScore      = 0.01
 	credible      = 0.95 // of the score, to be covered by the culprits
 	maxCulprits   = 3
-	instanceShare = 0.7 // of the bad calls, at one instance, to blame it alone
+	instanceShare = 0.7 // of the bad calls, at one instance or subset, to blame it alone
 	instanceRatio = 3.0 // its bad share against that of the others
 )
 
@@ -186,30 +186,26 @@ func (st *study) down(v int32) bool {
 
 func isDown(i *mesh.Instance) bool { return i.State == mesh.Stopped || i.State == mesh.Unready }
 
-// narrow blames one instance of several if it alone is down or carries the bad calls.
+// narrow blames one instance of several, or all of one version or zone, if they alone are
+// down or carry the bad calls.
 func (st *study) narrow(suspect *Suspect) {
 	instances := st.s.registry.instances[suspect.Service]
 	if len(instances) < 2 {
 		return
 	}
-	lone := -1
-	for i := range instances {
-		if !isDown(&instances[i]) {
-			continue
+	parts := partsOf(instances)
+	if slices.ContainsFunc(instances, func(i mesh.Instance) bool { return isDown(&i) }) {
+		for i := range parts {
+			if parts[i].justDown(instances) {
+				parts[i].blame(suspect, "; "+parts[i].String()+" is down")
+				return
+			}
 		}
-		if lone >= 0 {
-			return // several are down: the service is
-		}
-		lone = i
+		return // instances that nothing has in common are down: the service is
 	}
-	if lone >= 0 {
-		suspect.Instance, suspect.Level = instances[lone].Name, LevelInstance
-		suspect.Reason += fmt.Sprintf("; %s is %s", instances[lone].Name, instances[lone].State)
-		return
-	}
-	if !st.narrowBy(suspect, instances, func(t Tick) uint64 { return t.Errors }, "failed") {
+	if !st.narrowBy(suspect, parts, instances, func(t Tick) uint64 { return t.Errors }, "failed") {
 		limit := st.usual(suspect.Service, instances)
-		st.narrowBy(suspect, instances, func(t Tick) uint64 { return t.Hist.Above(limit) }, "slow")
+		st.narrowBy(suspect, parts, instances, func(t Tick) uint64 { return t.Hist.Above(limit) }, "slow")
 	}
 }
 
@@ -226,28 +222,29 @@ func (st *study) usual(service mesh.Service, instances []mesh.Instance) time.Dur
 	return max(objective, time.Duration(latencyGrowth*float64(before.P99())))
 }
 
-// narrowBy blames the instance with most bad calls if they are nearly all and the
-// others' share is far lower.
-func (st *study) narrowBy(suspect *Suspect, instances []mesh.Instance, bad func(Tick) uint64, word string) bool {
-	worst, most, allBad, worstCalls, allCalls := -1, uint64(0), uint64(0), uint64(0), uint64(0)
+// narrowBy blames the least part whose bad calls are nearly all, if the share of the others
+// is far lower, and that of each of its instances is not.
+func (st *study) narrowBy(
+	suspect *Suspect, parts []part, instances []mesh.Instance, bad func(Tick) uint64, word string,
+) bool {
+	seen := make([]badness, len(instances))
+	var all badness
 	for i := range instances {
 		tick := Tick{Hist: &Histogram{}}
 		st.s.series.add(&tick, trackKey{byInstance, string(instances[i].UID), suspect.Service}, st.since, st.to)
-		n := bad(tick)
-		allBad, allCalls = allBad+n, allCalls+tick.Requests
-		if n > most {
-			worst, most, worstCalls = i, n, tick.Requests
+		seen[i] = badness{bad(tick), tick.Requests}
+		all = all.plus(seen[i])
+	}
+	for i := range parts {
+		p := &parts[i]
+		own := badness{}
+		for _, at := range p.of {
+			own = own.plus(seen[at])
+		}
+		if own.stands(all) && !slices.ContainsFunc(p.of, func(at int) bool { return 2*seen[at].share() < own.share() }) {
+			p.blame(suspect, fmt.Sprintf("; %d of %d %s calls at %s", own.bad, all.bad, word, p))
+			return true
 		}
 	}
-	if worst < 0 || most < minBad || float64(most) < instanceShare*float64(allBad) ||
-		float64(most) < slowShare*float64(worstCalls) {
-		return false
-	}
-	others := float64(allBad-most) / float64(max(allCalls-worstCalls, 1))
-	if float64(most)/float64(worstCalls) < instanceRatio*others {
-		return false
-	}
-	suspect.Instance, suspect.Level = instances[worst].Name, LevelInstance
-	suspect.Reason += fmt.Sprintf("; %d of %d %s calls at %s", most, allBad, word, instances[worst].Name)
-	return true
+	return false
 }

@@ -2,6 +2,7 @@ package topology
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ import (
 
 // script drives one graph through a file of testdata. Times are seconds since zero.
 //
-//	world                     service SERVICE [instances=N] [down=NAME] [p99=DUR] [errors=SHARE]
+//	world                     service SERVICE [instances=N] [down=NAME,...] [versions=V,...] [zones=Z,...] [p99=DUR] [errors=SHARE]
 //	                          upstream CALLER CALLEE [sticky]; gateway NAME SERVICE
 //	undeclare                 registers the same world without upstreams
 //	sticky CALLER CALLEE      learned sticky mark
@@ -95,7 +96,8 @@ func (s *script) declareWorld(t *testing.T, input string) {
 // service reads one service line; its instances are NAME-0 ... with their names as UID.
 func service(t *testing.T, words []string) mesh.ServiceState {
 	state := mesh.ServiceState{Name: mesh.Service(words[0])}
-	count, down := 1, ""
+	count, down := 1, []string{}
+	var versions, zones []string
 	for _, word := range words[1:] {
 		key, value, _ := strings.Cut(word, "=")
 		var err error
@@ -103,7 +105,11 @@ func service(t *testing.T, words []string) mesh.ServiceState {
 		case "instances":
 			_, err = fmt.Sscan(value, &count)
 		case "down":
-			down = value
+			down = strings.Split(value, ",")
+		case "versions":
+			versions = strings.Split(value, ",")
+		case "zones":
+			zones = strings.Split(value, ",")
 		case "p99":
 			state.Objective.P99, err = time.ParseDuration(value)
 		case "errors":
@@ -117,7 +123,13 @@ func service(t *testing.T, words []string) mesh.ServiceState {
 		name := fmt.Sprintf("%s-%d", state.Name.Name(), i)
 		instance := mesh.Instance{Name: name, State: mesh.Ready}
 		instance.Ref = mesh.Ref{Service: state.Name, UID: mesh.UID(name)}
-		if name == down {
+		if i < len(versions) {
+			instance.Version = versions[i]
+		}
+		if i < len(zones) {
+			instance.Zone = zones[i]
+		}
+		if slices.Contains(down, name) {
 			instance.State = mesh.Stopped
 		}
 		state.Instances = append(state.Instances, instance)
@@ -204,7 +216,8 @@ func (s *script) snapshot(t *testing.T, d *datadriven.TestData) string {
 func describe(g *Group) string {
 	var out strings.Builder
 	for _, suspect := range g.Suspects {
-		fmt.Fprintf(&out, "suspect %s %s %s %.2f: %s\n", suspect.Level, suspect.Service, suspect.Instance, suspect.Score, suspect.Reason)
+		fmt.Fprintf(&out, "suspect %s %s %s %.2f: %s\n", suspect.Level, suspect.Service,
+			suspect.Instance+suspect.Version+suspect.Zone, suspect.Score, suspect.Reason)
 	}
 	for _, member := range g.Members {
 		fmt.Fprintf(&out, "member %s %s", member.Level, member.Service)

@@ -22,11 +22,11 @@ const (
 
 // wanted is one rung: what to restart.
 type wanted struct {
-	instance string         // of targets[0], "" = all
-	set      []mesh.Service // restart set, sorted
-	group    topology.Group // orders of set
-	epoch    string
-	reason   string
+	part   isa.Target     // of set[0]: the instance, version or zone to restart; zero = all
+	set    []mesh.Service // restart set, sorted
+	group  topology.Group // orders of set
+	epoch  string
+	reason string
 }
 
 // String identifies w for the settling of a diagnosis.
@@ -35,7 +35,7 @@ func (w *wanted) String() string {
 	for _, service := range w.set {
 		names = append(names, string(service))
 	}
-	return strings.Join(append(names, w.instance), " ")
+	return strings.Join(append(names, w.part.Instance+w.part.Version+w.part.Zone), " ")
 }
 
 // rungs lists what to restart, from the least to the whole group.
@@ -47,10 +47,14 @@ func rungs(settings Settings, o Observation, symptom Symptom) []wanted {
 	culprit := group.Suspects[0]
 	base := wanted{set: group.RestartSet, group: group, epoch: group.Epoch, reason: culprit.Reason}
 	var ladder []wanted
-	if culprit.Level == topology.LevelInstance && len(group.RestartSet) == 1 && o.Facts[culprit.Service].Instances > 1 {
-		one := base
-		one.instance = culprit.Instance
-		ladder = append(ladder, one)
+	if culprit.Level != topology.LevelService && len(group.RestartSet) == 1 && o.Facts[culprit.Service].Instances > 1 {
+		some := base
+		some.part = isa.Target{
+			Service: culprit.Service, Instance: culprit.Instance, Version: culprit.Version, Zone: culprit.Zone,
+		}
+		if some.part.Instance+some.part.Version+some.part.Zone != "" {
+			ladder = append(ladder, some)
+		}
 	}
 	ladder = append(ladder, base)
 	var strong, all []mesh.Service
@@ -80,8 +84,8 @@ func rungs(settings Settings, o Observation, symptom Symptom) []wanted {
 
 // program composes the plan of w.
 func (w *wanted) program(id string, o Observation) isa.Program {
-	if w.instance != "" {
-		return w.instanceProgram(id)
+	if w.part.Service != "" {
+		return w.partProgram(id)
 	}
 	return compose.Restart(id, compose.Orders{
 		RestartSet: w.set, Drain: w.group.DrainOrder, Restart: w.group.RestartOrder,
@@ -89,9 +93,10 @@ func (w *wanted) program(id string, o Observation) isa.Program {
 	}, o.Facts)
 }
 
-// instanceProgram drains, restarts and restores one instance of several.
-func (w *wanted) instanceProgram(id string) isa.Program {
-	target := isa.Target{Service: w.set[0], Instance: w.instance}
+// partProgram drains, restarts and restores one instance of several, or those of a version
+// or zone.
+func (w *wanted) partProgram(id string) isa.Program {
+	target := w.part
 	return isa.Program{
 		ID: id, Epoch: w.epoch,
 		Steps: []isa.Step{

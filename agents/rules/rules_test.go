@@ -106,8 +106,8 @@ func restarted(p isa.Program) []string {
 	for _, step := range p.Steps {
 		if restart, ok := step.Action.(isa.Restart); ok {
 			name := string(restart.Target.Service)
-			if restart.Target.Instance != "" {
-				name += ":" + restart.Target.Instance
+			if part := restart.Target.Instance + restart.Target.Version + restart.Target.Zone; part != "" {
+				name += ":" + part
 			}
 			set = append(set, name)
 			for _, service := range restart.Target.Group {
@@ -172,6 +172,20 @@ func TestNotRecoveredEscalatesToTheGroupAndThenToAHuman(t *testing.T) {
 	if len(b.state.Incidents) != 1 || !b.state.Incidents[0].Human {
 		t.Errorf("incidents %+v, want one left to a human", b.state.Incidents)
 	}
+}
+
+func TestABadVersionIsRestartedBeforeItsService(t *testing.T) {
+	b := newBench(t)
+	one := b.symptom("hotel/search", "hotel/geo", 10)
+	one.Group.Suspects[0].Level, one.Group.Suspects[0].Version = topology.LevelSubset, "v2"
+	b.symptoms = []Symptom{one}
+	for i := range 2 {
+		b.run(12+float64(i)*100, 110+float64(i)*100)
+		b.end(Committed, 110+float64(i)*100)
+	}
+	b.expect(
+		"13.00 hotel-search-1700000010-0 restarts hotel/geo:v2",
+		"126.00 hotel-search-1700000010-1 restarts hotel/geo")
 }
 
 func TestADisjointIncidentIsProposedBesideAnOpenPlan(t *testing.T) {

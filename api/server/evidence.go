@@ -157,7 +157,7 @@ func groupOut(group topology.Group) *sluicev1.GetGroupResponse {
 	for _, suspect := range group.Suspects {
 		out.Suspects = append(out.Suspects, &sluicev1.Suspect{
 			Service: string(suspect.Service), Instance: suspect.Instance, Level: string(suspect.Level),
-			Score: suspect.Score, Reason: suspect.Reason,
+			Score: suspect.Score, Reason: suspect.Reason, Version: suspect.Version, Zone: suspect.Zone,
 		})
 	}
 	for _, member := range group.Members {

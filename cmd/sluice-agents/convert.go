@@ -82,7 +82,7 @@ func groupIn(m *sluicev1.GetGroupResponse) topology.Group {
 		for _, service := range servicesIn([]string{suspect.GetService()}) {
 			group.Suspects = append(group.Suspects, topology.Suspect{
 				Service: service, Instance: suspect.GetInstance(), Level: topology.Level(suspect.GetLevel()),
-				Score: suspect.GetScore(), Reason: suspect.GetReason(),
+				Score: suspect.GetScore(), Reason: suspect.GetReason(), Version: suspect.GetVersion(), Zone: suspect.GetZone(),
 			})
 		}
 	}

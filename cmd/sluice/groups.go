@@ -40,6 +40,8 @@ type suspectView struct {
 	Instance *string `json:"instance"`
 	Level    string  `json:"level"`
 	Score    float64 `json:"score"`
+	Version  *string `json:"version,omitempty"` // of a subset
+	Zone     *string `json:"zone,omitempty"`    // of a subset
 	reason   string
 }
 
@@ -148,7 +150,9 @@ func newGroupView(h header, g *sluicev1.GetGroupResponse) groupView {
 		BlastRadius: list(g.GetBlastRadius()),
 	}
 	for _, s := range g.GetSuspects() {
-		suspect := suspectView{s.GetService(), null(s.GetInstance()), s.GetLevel(), round(s.GetScore()), s.GetReason()}
+		suspect := suspectView{
+			s.GetService(), null(s.GetInstance()), s.GetLevel(), round(s.GetScore()), null(s.GetVersion()), null(s.GetZone()), s.GetReason(),
+		}
 		view.Suspects = append(view.Suspects, suspect)
 	}
 	for _, m := range g.GetMembers() {

@@ -89,7 +89,9 @@ func (v *graphView) group(h header, g *topology.Group) groupView {
 		BlastRadius: texts(g.BlastRadius), Missed: &missedView{g.Missed.Upper95, g.Missed.N, g.Missed.Method},
 	}
 	for _, s := range g.Suspects {
-		suspect := suspectView{string(s.Service), null(s.Instance), string(s.Level), round(s.Score), s.Reason}
+		suspect := suspectView{
+			string(s.Service), null(s.Instance), string(s.Level), round(s.Score), null(s.Version), null(s.Zone), s.Reason,
+		}
 		view.Suspects = append(view.Suspects, suspect)
 	}
 	for _, m := range g.Members {

@@ -970,6 +970,8 @@ type Suspect struct {
 	Level         string                 `protobuf:"bytes,3,opt,name=level,proto3" json:"level,omitempty"`       // instance, subset, service
 	Score         float64                `protobuf:"fixed64,4,opt,name=score,proto3" json:"score,omitempty"`
 	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Version       string                 `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"` // of a subset
+	Zone          string                 `protobuf:"bytes,7,opt,name=zone,proto3" json:"zone,omitempty"`       // of a subset
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1035,6 +1037,20 @@ func (x *Suspect) GetScore() float64 {
 func (x *Suspect) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *Suspect) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Suspect) GetZone() string {
+	if x != nil {
+		return x.Zone
 	}
 	return ""
 }
@@ -3511,13 +3527,15 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x06fan_in\x18\n" +
 	" \x01(\x05R\x05fanIn\x12!\n" +
 	"\fblast_radius\x18\v \x03(\tR\vblastRadius\x12)\n" +
-	"\x06missed\x18\f \x01(\v2\x11.sluice.v1.MissedR\x06missed\"\x83\x01\n" +
+	"\x06missed\x18\f \x01(\v2\x11.sluice.v1.MissedR\x06missed\"\xb1\x01\n" +
 	"\aSuspect\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x14\n" +
 	"\x05level\x18\x03 \x01(\tR\x05level\x12\x14\n" +
 	"\x05score\x18\x04 \x01(\x01R\x05score\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"[\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x18\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x12\x12\n" +
+	"\x04zone\x18\a \x01(\tR\x04zone\"[\n" +
 	"\x06Member\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x14\n" +
 	"\x05level\x18\x02 \x01(\tR\x05level\x12!\n" +
