@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -319,15 +320,24 @@ func listenTCP(ctx context.Context, address netip.AddrPort) (net.Listener, error
 	return config.Listen(ctx, "tcp", address.String())
 }
 
-// freePort returns a port of the loopback that is free now.
+// ports counts those that freePort gave away: each is given once.
+var ports atomic.Uint32 //nolint:gochecknoglobals // one count for all tests of the process
+
+// freePort returns a port of the loopback that is free now, above those that the system
+// hands to outgoing connections: nobody takes it before an Envoy listens there.
 func freePort(t *testing.T) netip.AddrPort {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, count = 61000, 4500
+	for range count {
+		port := uint16(first + (ports.Add(1)+uint32(os.Getpid())*97)%count)
+		address := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
+		if listener, err := listenTCP(t.Context(), address); err == nil {
+			listener.Close()
+			return address
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).AddrPort()
+	t.Fatal("no free port from 61000 on")
+	return netip.AddrPort{}
 }
 
 // testWriter writes to a test's log, as long as it runs.
