@@ -123,8 +123,9 @@ hostile: ## every attack of the list and every benign twin, with the verdicts ex
 RUN ?=
 
 .PHONY: rolling
+rolling: RUNS = 3
 rolling: ## hard restarts in turn on real Envoys: gated, ACKed only, and not drained
-	@go run -ldflags '$(LDFLAGS)' ./e2e/bench rolling -seed $(SEED) -runs $(or $(filter-out 1,$(RUNS)),3) -out $(or $(OUT),rolling.json)
+	@go run -ldflags '$(LDFLAGS)' ./e2e/bench rolling -seed $(SEED) -runs $(RUNS) -out $(or $(OUT),rolling.json)
 
 .PHONY: bench
 bench: ## figures beside their references; RUN=regexp selects rows

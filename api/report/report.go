@@ -64,9 +64,10 @@ func gather(record *microkernel.Record) *report {
 	for _, service := range record.RestartSet {
 		r.Members = append(r.Members, newMember(record, service))
 	}
+	targets := NewTargets(record)
 	for i := range record.Steps {
 		s := &record.Steps[i]
-		r.Steps = append(r.Steps, newStep(record, s))
+		r.Steps = append(r.Steps, newStep(record, s, targets))
 		if s.State == microkernel.StepUndone {
 			r.Undone = append(r.Undone, fmt.Sprintf("%s (%s) was undone.", s.Step.ID, kind(s)))
 		}
@@ -205,9 +206,9 @@ func orders(view *microkernel.View) []fact {
 }
 
 // newStep makes the line of one step.
-func newStep(record *microkernel.Record, s *microkernel.StepRecord) step {
+func newStep(record *microkernel.Record, s *microkernel.StepRecord, targets Targets) step {
 	line := step{
-		ID: string(s.Step.ID), Action: kind(s), Target: target(record, s), State: string(s.State),
+		ID: string(s.Step.ID), Action: kind(s), Target: targets.Of(s.Step.Action), State: string(s.State),
 		At: after(record, s.Started), Grade: string(s.Grade), Note: s.Waiting,
 	}
 	if s.Started != 0 && s.Ended != 0 {
@@ -240,54 +241,17 @@ func kind(s *microkernel.StepRecord) string {
 	return string(s.Step.Action.Kind())
 }
 
-// target names what a step acts on; a restore acts on its drain's target.
-func target(record *microkernel.Record, s *microkernel.StepRecord) string {
-	switch action := s.Step.Action.(type) {
-	case nil:
-		return ""
-	case isa.RestoreTraffic:
-		return drained(record, action.Drain)
-	case isa.Await:
-		return drained(record, action.Drain)
-	case isa.RollbackConfig:
-		return action.Object
-	}
-	t, _ := isa.TargetOf(s.Step.Action)
-	return named(record, t)
-}
-
-func drained(record *microkernel.Record, id isa.StepID) string {
-	for i := range record.Steps {
-		if drain, is := record.Steps[i].Step.Action.(isa.Drain); is && record.Steps[i].Step.ID == id {
-			return named(record, drain.Target)
-		}
-	}
-	return ""
-}
-
-// named spells a target with instances by name where the view knows them.
-func named(record *microkernel.Record, t isa.Target) string {
-	for i := range record.View.Services {
-		for j := range record.View.Services[i].Instances {
-			if instance := &record.View.Services[i].Instances[j]; t.UID != "" && instance.UID == t.UID {
-				t.Instance, t.UID = instance.Name, ""
-			}
-		}
-	}
-	t.UIDs = nil
-	return isa.FormatTarget(t)
-}
-
 // off says for each drain how long its traffic was away.
 func off(record *microkernel.Record) []string {
 	var lines []string
+	targets := NewTargets(record)
 	for i := range record.Steps {
 		s := &record.Steps[i]
 		drain, is := s.Step.Action.(isa.Drain)
 		if !is || s.Acked == 0 {
 			continue
 		}
-		line := fmt.Sprintf("%s: %d %% of its traffic was %s from %s on", named(record, drain.Target), share(drain), way(drain),
+		line := fmt.Sprintf("%s: %d %% of its traffic was %s from %s on", targets.Of(drain), share(drain), way(drain),
 			after(record, s.Acked))
 		if back := restored(record, s.Step.ID); back != 0 {
 			line += ", for " + seconds(back.Sub(s.Acked))

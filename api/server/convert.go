@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sluicemesh/sluice/api/report"
 	sluicev1 "github.com/sluicemesh/sluice/api/sluice/v1"
 	"github.com/sluicemesh/sluice/isa"
 	"github.com/sluicemesh/sluice/mesh"
@@ -22,7 +23,7 @@ func planOut(record microkernel.Record) *sluicev1.Plan {
 		RestartSet: servicesOut(record.RestartSet), BlastRadius: servicesOut(record.BlastRadius),
 		Hash: record.Hash, Epoch: record.Verdict.Epoch, Waiting: record.Waiting,
 	}
-	targets := newTargets(&record)
+	targets := report.NewTargets(&record)
 	for i := range record.Steps {
 		plan.Steps = append(plan.Steps, stepOut(&record.Steps[i], targets))
 	}
@@ -36,7 +37,7 @@ func harmOut(verdict microkernel.HarmVerdict) string {
 	return string(verdict.Service) + ": " + verdict.Evidence
 }
 
-func stepOut(record *microkernel.StepRecord, targets targets) *sluicev1.PlanStep {
+func stepOut(record *microkernel.StepRecord, targets report.Targets) *sluicev1.PlanStep {
 	step := &sluicev1.PlanStep{
 		Id: string(record.Step.ID), State: string(record.State),
 		Started: instantOut(record.Started), Acked: instantOut(record.Acked), Ended: instantOut(record.Ended),
@@ -47,53 +48,9 @@ func stepOut(record *microkernel.StepRecord, targets targets) *sluicev1.PlanStep
 	}
 	if record.Step.Action != nil {
 		step.Action = string(record.Step.Action.Kind())
-		step.Target = targets.of(record.Step.Action)
+		step.Target = targets.Of(record.Step.Action)
 	}
 	return step
-}
-
-// targets names what steps act on, with instances by name where the view knows them.
-type targets struct {
-	drains map[isa.StepID]isa.Drain
-	names  map[mesh.UID]string
-}
-
-func newTargets(record *microkernel.Record) targets {
-	t := targets{drains: map[isa.StepID]isa.Drain{}, names: map[mesh.UID]string{}}
-	for i := range record.Steps {
-		if drain, ok := record.Steps[i].Step.Action.(isa.Drain); ok {
-			t.drains[record.Steps[i].Step.ID] = drain
-		}
-	}
-	for i := range record.View.Services {
-		for j := range record.View.Services[i].Instances {
-			instance := &record.View.Services[i].Instances[j]
-			t.names[instance.UID] = instance.Name
-		}
-	}
-	return t
-}
-
-// of names what action acts on; a restore acts on its drain's target.
-func (t targets) of(action isa.Action) string {
-	switch action := action.(type) {
-	case isa.RestoreTraffic:
-		return t.text(t.drains[action.Drain].Target)
-	case isa.Await:
-		return t.text(t.drains[action.Drain].Target)
-	case isa.RollbackConfig:
-		return action.Object
-	}
-	target, _ := isa.TargetOf(action)
-	return t.text(target)
-}
-
-func (t targets) text(target isa.Target) string {
-	if name := t.names[target.UID]; name != "" {
-		target.Instance, target.UID = name, ""
-	}
-	target.UIDs = nil
-	return isa.FormatTarget(target)
 }
 
 func faultsOut(faults []isa.Fault) []*sluicev1.Fault {
