@@ -132,10 +132,11 @@ bench: ## figures beside their references; RUN=regexp selects rows
 	@go run -ldflags '$(LDFLAGS)' ./e2e/bench -run '$(RUN)' -out $(or $(OUT),bench.json)
 
 MINUTES ?= 10
+WARM ?= 10
 
 .PHONY: soak
-soak: build bin/e2e-soak ## RUN=telemetry: real exporters feed a real sluiced at its limit for MINUTES
-	@bin/e2e-soak -run $(or $(RUN),telemetry) -minutes $(MINUTES) -out $(or $(OUT),soak.json)
+soak: build bin/e2e-soak ## RUN=telemetry: real exporters feed a real sluiced at its limit for WARM and MINUTES, the latter judged
+	@bin/e2e-soak -run $(or $(RUN),telemetry) -warm $(WARM) -minutes $(MINUTES) -out $(or $(OUT),soak.json)
 
 DATA ?=
 

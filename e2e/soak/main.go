@@ -1,7 +1,7 @@
 // Command soak is `make soak`: long runs that look for what grows. It is not a test: it
 // takes minutes by design and ends with a verdict.
 //
-//	soak -run telemetry -minutes 10     real exporters feed a real sluiced at its limit
+//	soak -run telemetry -warm 10 -minutes 10     real exporters feed a real sluiced at its limit
 //
 // Exit 0 held, 1 did not, 2 wrong usage, 3 something needed is missing.
 package main
@@ -31,6 +31,7 @@ const maxMinutes = 24 * 60
 // options are the flags.
 type options struct {
 	run     string
+	warm    float64 // minutes
 	minutes float64
 	out     string
 }
@@ -63,7 +64,8 @@ func parse(args []string) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("soak", flag.ContinueOnError)
 	flags.StringVar(&o.run, "run", "telemetry", "what to run: telemetry")
-	flags.Float64Var(&o.minutes, "minutes", 10, "how long, once all is up")
+	flags.Float64Var(&o.warm, "warm", 10, "minutes under load that are not judged: a ring of ten minutes fills by design")
+	flags.Float64Var(&o.minutes, "minutes", 10, "minutes that are judged, after those")
 	flags.StringVar(&o.out, "out", "soak.json", "report `FILE`")
 	if err := flags.Parse(args); err != nil {
 		return o, err //nolint:wrapcheck // it was printed
@@ -76,6 +78,8 @@ func parse(args []string) (options, error) {
 		err = fmt.Errorf("-run %q: want telemetry", o.run)
 	case !(o.minutes >= 0.5 && o.minutes <= maxMinutes):
 		err = fmt.Errorf("-minutes %g: want 0.5 to %d", o.minutes, maxMinutes)
+	case !(o.warm >= 0.5 && o.warm <= maxMinutes):
+		err = fmt.Errorf("-warm %g: want 0.5 to %d", o.warm, maxMinutes)
 	}
 	if err != nil {
 		fmt.Fprintln(flags.Output(), err)
@@ -84,4 +88,7 @@ func parse(args []string) (options, error) {
 }
 
 // length is how long the load lasts.
-func (o *options) length() time.Duration { return time.Duration(o.minutes * float64(time.Minute)) }
+func (o *options) length() time.Duration { return minutes(o.warm + o.minutes) }
+
+// minutes returns m minutes.
+func minutes(m float64) time.Duration { return time.Duration(m * float64(time.Minute)) }

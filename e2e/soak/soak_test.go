@@ -30,7 +30,6 @@ func TestSlope(t *testing.T) {
 		flat bool
 	}{
 		"the saw of a collected heap": {func(s int) float64 { return 20 + float64(s%7) }, true},
-		"grows until a third":         {func(s int) float64 { return 20 + float64(min(s, 200)) }, true},
 		"a leak":                      {func(s int) float64 { return 20 + float64(s)/20 }, false},
 		"a leak under the saw":        {func(s int) float64 { return 20 + float64(s%7) + float64(s)/20 }, false},
 		"shrinks":                     {func(s int) float64 { return 200 - float64(s)/10 }, true},

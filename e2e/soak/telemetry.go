@@ -54,7 +54,10 @@ func telemetry(ctx context.Context, o options) (*report, error) {
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it says all
 	}
-	r := &report{Schema: "sluice.soak/1", Version: version, Commit: commit, Run: o.run, Started: time.Now().UTC().Format(time.RFC3339)}
+	r := &report{
+		Schema: "sluice.soak/1", Version: version, Commit: commit, Run: o.run, Warm: 60 * o.warm,
+		Started: time.Now().UTC().Format(time.RFC3339),
+	}
 	err = t.measure(ctx, o, r)
 	return r, errors.Join(err, t.rig.Down())
 }
@@ -89,7 +92,7 @@ func (t *soak) measure(ctx context.Context, o options, r *report) error {
 	}
 	loading, stop := context.WithTimeout(ctx, o.length())
 	defer stop()
-	if err := t.load(loading, o.length(), proxy.url, r); err != nil {
+	if err := t.load(loading, minutes(o.warm)/2, proxy.url, r); err != nil {
 		stop()
 		t.running.Wait()
 		return errors.Join(err, proxy.stop())
@@ -115,7 +118,7 @@ func (t *soak) conclude(r *report) error {
 	err := r.judge()
 	fmt.Printf("exporters: %d spans accepted, %d exports shed, %d failed; %d requests through the Envoy that traces\n",
 		r.Accepted, r.Shed, r.Failed, r.Traced)
-	fmt.Printf("over the last two thirds: RSS %+.1f ± %.1f of %.1f MiB, heap %+.1f ± %.1f of %.1f MiB, goroutines %+.1f ± %.1f of %.0f\n",
+	fmt.Printf("once warm: RSS %+.1f ± %.1f of %.1f MiB, heap %+.1f ± %.1f of %.1f MiB, goroutines %+.1f ± %.1f of %.0f\n",
 		r.RSS.Growth, r.RSS.Error, r.RSS.Mean, r.Heap.Growth, r.Heap.Error, r.Heap.Mean,
 		r.Goroutines.Growth, r.Goroutines.Error, r.Goroutines.Mean)
 	if err == nil {
@@ -126,8 +129,9 @@ func (t *soak) conclude(r *report) error {
 	return err
 }
 
-// load starts all exporters and requests; they end with ctx.
-func (t *soak) load(ctx context.Context, length time.Duration, traced string, r *report) error {
+// load starts all exporters and requests; they end with ctx. The flood looks for the limit
+// as long as hunt.
+func (t *soak) load(ctx context.Context, hunt time.Duration, traced string, r *report) error {
 	for i := range grpcExporters {
 		exporter, err := overGRPC(ctx, t.grpc, i%2 == 0)
 		if err != nil {
@@ -138,7 +142,7 @@ func (t *soak) load(ctx context.Context, length time.Duration, traced string, r 
 	for range httpExporters {
 		t.exporter(ctx, overHTTP(t.web, &t.answers))
 	}
-	t.flood.address, t.flood.answers, t.flood.settled = t.web, &t.answers, length/3
+	t.flood.address, t.flood.answers, t.flood.settled = t.web, &t.answers, hunt
 	t.running.Go(func() { t.flood.run(ctx) })
 	t.running.Go(func() { loadAt(ctx, "http://"+t.rig.Ingress()+"/", connections, ingressRate) })
 	t.running.Go(func() { r.Traced = loadAt(ctx, traced, connections, tracedRate) })

@@ -16,7 +16,7 @@ const (
 	sure      = 3    // standard errors
 )
 
-// slope is the line through what was sampled in the last two thirds.
+// slope is the line through what was sampled once the run was warm.
 type slope struct {
 	Mean   float64 `json:"mean"`
 	Growth float64 `json:"growth"` // over the time that is judged
@@ -24,11 +24,10 @@ type slope struct {
 	Flat   bool    `json:"flat"`
 }
 
-// slopeOf fits a line to the values of the last two thirds of samples. Neighbours hang
-// together, so that each tenth of the time counts as one observation: its mean.
-func slopeOf(samples []sample, value func(*sample) float64) slope {
+// slopeOf fits a line to the values of the judged samples. Neighbours hang together, so
+// that each tenth of the time counts as one observation: its mean.
+func slopeOf(judged []sample, value func(*sample) float64) slope {
 	const blocks = 10
-	judged := samples[len(samples)/3:]
 	if len(judged) < 2*blocks {
 		return slope{Growth: math.NaN()}
 	}
@@ -67,6 +66,7 @@ type report struct {
 	Run        string   `json:"run"`
 	Started    string   `json:"started"`
 	Seconds    float64  `json:"seconds"`
+	Warm       float64  `json:"warm_seconds"` // at the start, not judged
 	Envoy      string   `json:"envoy"`
 	Accepted   int64    `json:"accepted_spans"` // as exporters counted
 	Shed       int64    `json:"shed_exports"`   // as exporters were told
@@ -84,9 +84,13 @@ type report struct {
 
 // judge fits the lines and returns an error for each thing that did not hold.
 func (r *report) judge() error {
-	r.RSS = slopeOf(r.Samples, func(s *sample) float64 { return s.RSS })
-	r.Heap = slopeOf(r.Samples, func(s *sample) float64 { return s.Heap })
-	r.Goroutines = slopeOf(r.Samples, func(s *sample) float64 { return s.Goroutines })
+	judged := r.Samples
+	for len(judged) > 0 && judged[0].Seconds < r.Warm {
+		judged = judged[1:]
+	}
+	r.RSS = slopeOf(judged, func(s *sample) float64 { return s.RSS })
+	r.Heap = slopeOf(judged, func(s *sample) float64 { return s.Heap })
+	r.Goroutines = slopeOf(judged, func(s *sample) float64 { return s.Goroutines })
 	var end sample
 	if n := len(r.Samples); n > 0 {
 		end = r.Samples[n-1]
