@@ -215,10 +215,11 @@ type Measured struct {
 type Baseline struct {
 	Service   mesh.Service
 	Objective mesh.Objective
-	Broken    bool  // it was not healthy
-	Control   bool  // the plan cannot have hurt it: it tells how the machine does
-	Before    Level // the 60 s before the plan; of a broken service, since its onset
-	Healthy   Level // of a broken service: before its onset, if that is known
+	Broken    bool            // it was not healthy
+	Control   bool            // the plan cannot have hurt it: it tells how the machine does
+	Before    Level           // the 60 s before the plan; of a broken service, since its onset
+	Healthy   Level           // of a broken service: before its onset, if that is known
+	Shape     []time.Duration // quantiles of the latencies of Before at equal steps; none = not known
 }
 
 // Level is how a service did over some time.

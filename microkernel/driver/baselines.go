@@ -18,6 +18,7 @@ func (w *Watcher) Baselines(order microkernel.Watch) []microkernel.Baseline {
 	for _, s := range known.subjects {
 		out = append(out, microkernel.Baseline{
 			Service: s.Service, Objective: s.Objective, Broken: s.Broken, Before: written(s.Before), Healthy: written(s.Healthy),
+			Shape: s.Shape,
 		})
 	}
 	for _, c := range known.controls {
@@ -41,6 +42,7 @@ func (w *Watcher) recall(order microkernel.Watch) {
 		}
 		subjects = append(subjects, harm.Subject{
 			Service: b.Service, Objective: b.Objective, Broken: b.Broken, Before: read(b.Before), Healthy: read(b.Healthy),
+			Shape: b.Shape,
 		})
 	}
 	w.freeze(order.Plan, subjects, controls)

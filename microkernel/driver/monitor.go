@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -160,7 +161,7 @@ func (w *Watcher) subjects(order microkernel.Watch, begin time.Time) []harm.Subj
 	if order.For == 0 { // while requests are held, their callers' callers wait too
 		disturbed = append(slices.Clone(disturbed), w.settings.Topology.Snapshot().Blast(disturbed)...)
 	}
-	victims := w.victims(order)
+	victims, shaken := w.victims(order), w.shaken(order, begin)
 	subjects := make([]harm.Subject, 0, len(order.Services))
 	for _, service := range order.Services {
 		subject, frozen := known.subjects[service]
@@ -168,12 +169,28 @@ func (w *Watcher) subjects(order microkernel.Watch, begin time.Time) []harm.Subj
 			broken := slices.Contains(order.Symptoms, service) || slices.Contains(victims, service)
 			subject = w.measure(service, broken, begin)
 		}
-		subject.Disturbed = slices.Contains(disturbed, service)
+		subject.Disturbed, subject.Calm = slices.Contains(disturbed, service), harm.Grace
+		if shaken == nil || shaken[service] {
+			subject.Calm = 0
+		}
 		subject.Checked = slices.ContainsFunc(order.Checks, func(c isa.Check) bool { return c.Service == service })
 		subjects = append(subjects, subject)
 	}
 	w.freeze(order.Plan, subjects, known.controls)
 	return subjects
+}
+
+// shaken are the services that are not calm when a watch begins: those of which slowness
+// is expected, all that reach them, and those whose requests were held until a moment ago.
+// It is nil if that cannot be seen.
+func (w *Watcher) shaken(order microkernel.Watch, begin time.Time) map[mesh.Service]bool {
+	if w.settings.Overlays == nil {
+		return nil
+	}
+	e := w.look(order, begin.Unix()-harm.Grace)
+	maps.Copy(e.slow, set(order.Disturbed))
+	maps.Copy(e.slow, set(w.settings.Topology.Snapshot().Blast(order.Disturbed)))
+	return e.slow
 }
 
 // victims are the services that reach a broken one by calls. They may still look healthy

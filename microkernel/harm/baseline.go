@@ -1,5 +1,10 @@
 package harm
 
+import (
+	"github.com/sluicemesh/sluice/topology"
+	"github.com/sluicemesh/sluice/topology/sequential"
+)
+
 // History is what is known of a service when an action begins.
 type History struct {
 	Ticks []Tick // the seconds before, oldest first; the last 60 count
@@ -31,11 +36,22 @@ func Baseline(subject Subject, h History, window int) Subject {
 		subject.Broken = true
 	}
 	if !subject.Broken {
-		subject.Before = Measure(ticks)
+		subject.Before, subject.Shape = Measure(ticks), shapeOf(ticks)
 		return subject
 	}
 	subject.Before, subject.Healthy = Measure(ticks[start:]), Measure(ticks[:start])
 	return subject
+}
+
+// shapeOf returns how the latencies of ticks are spread.
+func shapeOf(ticks []Tick) sequential.Ladder {
+	all := &topology.Histogram{}
+	for _, t := range ticks {
+		if t.Hist != nil {
+			all.Merge(t.Hist)
+		}
+	}
+	return sequential.NewLadder(all)
 }
 
 // lastWindow returns the level of the last ticks, widened as history.window does, and

@@ -10,12 +10,15 @@
 //	         at least 50 ms, or 1 %, above the baseline. A service that was healthy
 //	         before is harmed when that lasts > 30 s after 5 s of grace; one that was
 //	         broken before, when it is > 10 % worse than it was for as long.
-//	trigger  sequential tests that speak much earlier on strong harm: CUSUMs of the
-//	         log-likelihood ratio of failed requests, and of requests that are slower
-//	         than the baseline's p99; and the window must be in breach, without an
-//	         objective by a p99 that has doubled. Latency counts only where no
-//	         disturbance is expected, and beyond the factor by which services that the
-//	         plan cannot have hurt got slower; neither counts for one that was broken.
+//	trigger  a bank of sequential tests that speak much earlier on strong harm: of the
+//	         share of failed requests, of the share that is slower than the baseline's
+//	         p99, and of the rank of all latencies among those of the baseline
+//	         (topology/sequential). Their false alarms over all services of a plan are
+//	         bounded together. They say that something is different; it must also be
+//	         large: the window in breach, without an objective by a p99 that has doubled.
+//	         Latency counts only where no disturbance is expected, and beyond the factor
+//	         by which services that the plan cannot have hurt got slower; neither counts
+//	         for one that was broken.
 //
 //	begin --grace 5 s--> watch --a trigger, or breach > 30 s--> harm
 //	                     |

@@ -6,11 +6,16 @@ import (
 
 	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/microkernel"
+	"github.com/sluicemesh/sluice/topology/sequential"
 )
+
+// Grace is for how many seconds after the beginning, or a disturbance, latency and
+// breaches do not count; see Subject.Calm.
+const Grace = 5
 
 // Times of a trial, in ticks of a second.
 const (
-	grace      = 5  // after the beginning or a disturbance: latency and breaches do not count
+	grace      = Grace
 	persistent = 30 // a breach that lasts longer is harm
 	missing    = 5  // seconds without any report that are harm
 	patience   = 25 // how much longer than asked for a trial may go on to see a breach end
@@ -29,6 +34,11 @@ type Subject struct {
 	Checked   bool  // the plan's verification names it
 	Before    Level // the 60 s before the action; of a broken service, since its onset
 	Healthy   Level // of a broken service: before its onset, if that is known
+	// Shape is how the latencies of Before were spread; nil = not known, and not tested.
+	Shape sequential.Ladder
+	// Calm is for how many seconds nothing has disturbed it, as far as that is known: the
+	// trigger has no more grace then than is left of it.
+	Calm int
 }
 
 // Report is one second of a service. Missing says that nothing was reported at all,
@@ -83,7 +93,7 @@ func NewTrial(subjects []Subject, settings Settings) *Trial {
 		t.controls = append(t.controls, control{before: level})
 	}
 	for i := range subjects {
-		s := &service{Subject: subjects[i]}
+		s := &service{Subject: subjects[i], calm: subjects[i].Calm}
 		s.trigger = newTrigger(&s.Subject, len(subjects))
 		s.bounds = BoundsOf(s.Objective, s.Before)
 		if s.Broken {
@@ -153,7 +163,8 @@ func (s *service) next(r Report, t *Trial) string {
 // over: what is left of the backlog says nothing of how the service is now.
 func (s *service) settle(disturbed bool) {
 	if disturbed {
-		s.calm, s.shaken, s.trigger.slow.sum = 0, true, 0
+		s.calm, s.shaken = 0, true
+		s.trigger.forgetLatency()
 		return
 	}
 	s.calm++
@@ -175,7 +186,8 @@ func (s *service) alarm(tick Tick, t *Trial) string {
 	if s.Disturbed || s.calm <= grace {
 		return ""
 	}
-	if s.trigger.slowAlarm(tick) && s.slowed(t) {
+	tail, shift := s.trigger.slowAlarms(tick)
+	if (tail || shift) && s.slowed(tail, shift, t) {
 		level := s.history.window(1)
 		return fmt.Sprintf("latency rose: p99 %s of %d requests, %s before",
 			round(level.P99), level.Requests, round(s.Before.P99))
@@ -183,18 +195,19 @@ func (s *service) alarm(tick Tick, t *Trial) string {
 	return ""
 }
 
-// slowed reports whether the last window is slow by more than the controls are. If they
+// slowed reports whether the service is slow by more than the controls are. If they
 // explain it, the trigger forgets what it has counted.
-func (s *service) slowed(t *Trial) bool {
-	level := s.history.window(t.settings.Window)
-	if !s.trigger.slowed(level) {
+func (s *service) slowed(tail, shift bool, t *Trial) bool {
+	now := s.slowness(t.settings.Window)
+	if !now.large(s, tail, shift) {
 		return false
 	}
-	level.P99 = time.Duration(float64(level.P99) / t.slowdown())
-	if s.trigger.slowed(level) {
+	slowdown := t.slowdown()
+	now.p99, now.factor = time.Duration(float64(now.p99)/slowdown), now.factor/slowdown
+	if now.large(s, tail, shift) {
 		return true
 	}
-	s.trigger.slow.sum = 0
+	s.trigger.forgetLatency()
 	return false
 }
 

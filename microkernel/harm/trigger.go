@@ -3,47 +3,33 @@ package harm
 import (
 	"math"
 	"time"
+
+	"github.com/sluicemesh/sluice/topology"
+	"github.com/sluicemesh/sluice/topology/sequential"
 )
 
-// False alarms: about one in falseAlarm seconds over the whole family of tests of a plan
-// if requests are independent, which is 1 % in 300 s.
-const falseAlarm = 30_000
+// falseAlarms is the chance of a false alarm in sequential.Horizon (300 s) that the
+// trigger of a plan may have, over all its services and tests.
+const falseAlarms = 0.01
 
-// cusum accumulates the log-likelihood ratio of a Bernoulli rate p1 against p0 (Page
-// 1954). It alarms at threshold; by Lorden's bound it then runs exp(threshold) requests
-// between false alarms. One tick adds at most a third of the threshold, so that a
-// single bad second is never enough; and it never goes beyond the threshold, so that
-// what was not worth an alarm is forgotten again.
-type cusum struct {
-	hit, miss float64 // of one request that is bad, and that is not
-	threshold float64
-	sum       float64
-}
+// testsOfService is over how many tests a service's part of it is split.
+const testsOfService = 3
 
-// newCusum returns a test for a rate at or above p1 where p0 is normal, of family tests
-// on a service with rate requests a second.
-func newCusum(p0, p1, rate float64, family int) cusum {
-	return cusum{
-		hit:       math.Log(p1 / p0),
-		miss:      math.Log((1 - p1) / (1 - p0)),
-		threshold: math.Log(falseAlarm * max(rate, 1) * float64(max(family, 1))),
-	}
-}
-
-// add counts one tick and reports whether the alarm is on.
-func (c *cusum) add(bad, requests uint64) bool {
-	bad = min(bad, requests)
-	step := float64(bad)*c.hit + float64(requests-bad)*c.miss
-	c.sum = min(max(0, c.sum+min(step, c.threshold/3)), c.threshold)
-	return c.sum >= c.threshold
-}
+// How much more the seconds of real traffic vary than independent requests would, set by
+// recordings of a mesh in which nothing happened (docs/harm.md says which).
+const (
+	tailDispersion = 2
+	rankDrift      = 0.05
+	rankTolerance  = 0.05
+)
 
 // trigger is the bank of tests of one service. The tests say that something is surely
 // different; an alarm is only what is also large, by the level of the last window.
 type trigger struct {
-	errors [2]cusum // of small and of large rises
-	slow   cusum
-	slower time.Duration // what counts as slow, 0 = latency is not tested
+	errors sequential.Share
+	slow   sequential.Share // than slower
+	shift  sequential.Rank  // of all latencies
+	slower time.Duration    // what counts as slow, 0 = latency is not tested
 	large  Bounds
 }
 
@@ -51,24 +37,32 @@ type trigger struct {
 const (
 	leastErrors = 0.001 // share of failures that is normal for every service
 	manyErrors  = 0.05
-	slowNormal  = 0.015 // share above the bound of slowness that is normal: 1 % by definition, and some
-	slowHarm    = 0.06
+	slowNormal  = 0.015                // share above the bound of slowness that is normal: 1 % by definition, and some
 	leastSlower = 5 * time.Millisecond // above the baseline's p99: less is noise of the machine
 	doubled     = 1.8                  // a p99 that has doubled is measured as this much nearly always
+	leastFactor = 1.25                 // of all latencies: less is no strong harm, however sure
+	shiftWindow = 3                    // seconds by which it is measured
 )
 
+// slowRises are the shares of slow requests that are looked for.
+func slowRises() []float64 { return []float64{0.04, 0.08, 0.3} }
+
 func newTrigger(s *Subject, family int) trigger {
-	rate := float64(s.Before.Requests) / baselineSeconds
+	settings := sequential.Settings{Alpha: sequential.Family(falseAlarms, testsOfService*family)}
 	normal := max(leastErrors, s.Objective.Errors, upper(s.Before))
+	most := (1 + normal) / 2
 	t := trigger{large: BoundsOf(s.Objective, s.Before)}
-	t.errors[0] = newCusum(normal, min(10*normal, (1+normal)/2), rate, family)
-	t.errors[1] = newCusum(normal, min(max(50*normal, manyErrors), (1+normal)/2), rate, family)
+	t.errors = sequential.NewShare(normal, []float64{min(10*normal, most), min(max(50*normal, manyErrors), most)}, settings)
 	if s.Objective.P99 <= 0 {
 		t.large.P99 = max(t.large.P99, time.Duration(doubled*float64(s.Before.P99)))
 	}
 	if s.Before.Known() {
 		t.slower = max(s.Objective.P99, worse(s.Before.P99), s.Before.P99+leastSlower)
-		t.slow = newCusum(slowNormal, slowHarm, rate, family)
+		t.shift = sequential.NewRank(s.Shape, sequential.RankSettings{
+			Settings: settings, Tolerance: rankTolerance, Drift: rankDrift,
+		})
+		settings.Dispersion = tailDispersion
+		t.slow = sequential.NewShare(slowNormal, slowRises(), settings)
 	}
 	return t
 }
@@ -78,7 +72,7 @@ func newTrigger(s *Subject, family int) trigger {
 func (t *trigger) failing(window Level) bool { return window.Errors > max(t.large.Errors, 0) }
 
 // slowed reports the same of latency, which must have doubled where there is no objective.
-func (t *trigger) slowed(window Level) bool { return window.P99 > t.large.P99 }
+func (t *trigger) slowed(p99 time.Duration) bool { return p99 > t.large.P99 }
 
 // baselineSeconds is how long the baseline before an action is.
 const baselineSeconds = 60
@@ -94,15 +88,41 @@ func upper(l Level) float64 {
 }
 
 // errorAlarm counts the failures of a tick.
-func (t *trigger) errorAlarm(tick Tick) bool {
-	small := t.errors[0].add(tick.Errors, tick.Requests)
-	return t.errors[1].add(tick.Errors, tick.Requests) || small
+func (t *trigger) errorAlarm(tick Tick) bool { return t.errors.Add(tick.Errors, tick.Requests) }
+
+// slowAlarms counts the latencies of a tick: more are slow, all are slower.
+func (t *trigger) slowAlarms(tick Tick) (tail, shift bool) {
+	if t.slower == 0 || tick.Hist == nil {
+		return false, false
+	}
+	return t.slow.Add(tick.Hist.Above(t.slower), tick.Requests), t.shift.Add(tick.Hist)
 }
 
-// slowAlarm counts the slow requests of a tick.
-func (t *trigger) slowAlarm(tick Tick) bool {
-	if t.slower == 0 || tick.Hist == nil {
-		return false
+// forgetLatency makes as if no latency had been counted.
+func (t *trigger) forgetLatency() {
+	t.slow.Forget()
+	t.shift.Forget()
+}
+
+// slowness is how slow a service is now, in two measures of its p99.
+type slowness struct {
+	p99    time.Duration // of the last window
+	factor float64       // by which all its latencies of the last seconds are longer
+}
+
+// slowness measures the service.
+func (s *service) slowness(window int) slowness {
+	recent := &topology.Histogram{}
+	for back := 1; back <= min(s.history.n, shiftWindow); back++ {
+		if hist := s.history.ticks[(s.history.n-back)%maxWindow].Hist; hist != nil {
+			recent.Merge(hist)
+		}
 	}
-	return t.slow.add(tick.Hist.Above(t.slower), tick.Requests)
+	return slowness{p99: s.history.window(window).P99, factor: s.Shape.Factor(recent)}
+}
+
+// large reports whether a measure is one of strong harm, for the tests that have spoken.
+func (n slowness) large(s *service, tail, shift bool) bool {
+	scaled := time.Duration(n.factor * float64(s.Before.P99))
+	return tail && s.trigger.slowed(n.p99) || shift && n.factor >= leastFactor && s.trigger.slowed(scaled)
 }
