@@ -83,6 +83,7 @@ func mayCall(procedure string, role microkernel.Role) bool {
 	switch procedure {
 	case sluicev1connect.SluiceServiceGetStatusProcedure,
 		sluicev1connect.SluiceServiceGetTopologyProcedure,
+		sluicev1connect.SluiceServiceGetStatisticsProcedure,
 		sluicev1connect.SluiceServiceGetGroupProcedure,
 		sluicev1connect.SluiceServiceListSymptomsProcedure,
 		sluicev1connect.SluiceServiceListProxiesProcedure,

@@ -80,6 +80,10 @@ func TestEveryRoleMayCallWhatItsTableSays(t *testing.T) {
 			_, err := c.GetGroup(ctx, connect.NewRequest(&sluicev1.GetGroupRequest{Service: "hotel/geo", Planned: true}))
 			return err
 		}},
+		{"GetStatistics", "vpam", func(c client.Client) error {
+			_, err := c.GetStatistics(ctx, connect.NewRequest(&sluicev1.GetStatisticsRequest{}))
+			return err
+		}},
 		{"ListSymptoms", "vpam", func(c client.Client) error {
 			_, err := c.ListSymptoms(ctx, connect.NewRequest(&sluicev1.ListSymptomsRequest{}))
 			return err

@@ -75,7 +75,7 @@ func (x Program_Format) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Program_Format.Descriptor instead.
 func (Program_Format) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30, 0}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34, 0}
 }
 
 type GetReportRequest_Format int32
@@ -124,7 +124,7 @@ func (x GetReportRequest_Format) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use GetReportRequest_Format.Descriptor instead.
 func (GetReportRequest_Format) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{43, 0}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{47, 0}
 }
 
 type GetStatusRequest struct {
@@ -1175,6 +1175,264 @@ func (x *Missed) GetMethod() string {
 	return ""
 }
 
+type GetStatisticsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          int64                  `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`       // first Unix second wanted, of those that are over; 0 = the oldest kept
+	Seconds       int32                  `protobuf:"varint,2,opt,name=seconds,proto3" json:"seconds,omitempty"` // at most 60; 0 = 60
+	Edges         bool                   `protobuf:"varint,3,opt,name=edges,proto3" json:"edges,omitempty"`     // of edges too
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStatisticsRequest) Reset() {
+	*x = GetStatisticsRequest{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatisticsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatisticsRequest) ProtoMessage() {}
+
+func (x *GetStatisticsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatisticsRequest.ProtoReflect.Descriptor instead.
+func (*GetStatisticsRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *GetStatisticsRequest) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *GetStatisticsRequest) GetSeconds() int32 {
+	if x != nil {
+		return x.Seconds
+	}
+	return 0
+}
+
+func (x *GetStatisticsRequest) GetEdges() bool {
+	if x != nil {
+		return x.Edges
+	}
+	return false
+}
+
+type GetStatisticsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          int64                  `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`       // first Unix second of every track
+	Seconds       int32                  `protobuf:"varint,2,opt,name=seconds,proto3" json:"seconds,omitempty"` // how many there are: fewer than wanted if they are not over yet
+	Tracks        []*Track               `protobuf:"bytes,3,rep,name=tracks,proto3" json:"tracks,omitempty"`    // with a request in these seconds: services, then edges
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStatisticsResponse) Reset() {
+	*x = GetStatisticsResponse{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatisticsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatisticsResponse) ProtoMessage() {}
+
+func (x *GetStatisticsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatisticsResponse.ProtoReflect.Descriptor instead.
+func (*GetStatisticsResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *GetStatisticsResponse) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *GetStatisticsResponse) GetSeconds() int32 {
+	if x != nil {
+		return x.Seconds
+	}
+	return 0
+}
+
+func (x *GetStatisticsResponse) GetTracks() []*Track {
+	if x != nil {
+		return x.Tracks
+	}
+	return nil
+}
+
+type Track struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Caller        string                 `protobuf:"bytes,1,opt,name=caller,proto3" json:"caller,omitempty"` // "" = all callers of the service
+	Callee        string                 `protobuf:"bytes,2,opt,name=callee,proto3" json:"callee,omitempty"`
+	Ticks         []*Tick                `protobuf:"bytes,3,rep,name=ticks,proto3" json:"ticks,omitempty"` // with a request
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Track) Reset() {
+	*x = Track{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Track) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Track) ProtoMessage() {}
+
+func (x *Track) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Track.ProtoReflect.Descriptor instead.
+func (*Track) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Track) GetCaller() string {
+	if x != nil {
+		return x.Caller
+	}
+	return ""
+}
+
+func (x *Track) GetCallee() string {
+	if x != nil {
+		return x.Callee
+	}
+	return ""
+}
+
+func (x *Track) GetTicks() []*Tick {
+	if x != nil {
+		return x.Ticks
+	}
+	return nil
+}
+
+// One second. Its latencies are a histogram whose buckets are 1/32 of a power of two wide
+// at most.
+type Tick struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Second        int32                  `protobuf:"varint,1,opt,name=second,proto3" json:"second,omitempty"` // since from
+	Requests      uint64                 `protobuf:"varint,2,opt,name=requests,proto3" json:"requests,omitempty"`
+	Errors        uint64                 `protobuf:"varint,3,opt,name=errors,proto3" json:"errors,omitempty"`
+	Latencies     []int64                `protobuf:"varint,4,rep,packed,name=latencies,proto3" json:"latencies,omitempty"` // middles of the buckets, in ns, rising
+	Counts        []uint64               `protobuf:"varint,5,rep,packed,name=counts,proto3" json:"counts,omitempty"`       // in each of them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tick) Reset() {
+	*x = Tick{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tick) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tick) ProtoMessage() {}
+
+func (x *Tick) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tick.ProtoReflect.Descriptor instead.
+func (*Tick) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Tick) GetSecond() int32 {
+	if x != nil {
+		return x.Second
+	}
+	return 0
+}
+
+func (x *Tick) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *Tick) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *Tick) GetLatencies() []int64 {
+	if x != nil {
+		return x.Latencies
+	}
+	return nil
+}
+
+func (x *Tick) GetCounts() []uint64 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
 type ListSymptomsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1183,7 +1441,7 @@ type ListSymptomsRequest struct {
 
 func (x *ListSymptomsRequest) Reset() {
 	*x = ListSymptomsRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1195,7 +1453,7 @@ func (x *ListSymptomsRequest) String() string {
 func (*ListSymptomsRequest) ProtoMessage() {}
 
 func (x *ListSymptomsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1208,7 +1466,7 @@ func (x *ListSymptomsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSymptomsRequest.ProtoReflect.Descriptor instead.
 func (*ListSymptomsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{12}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{16}
 }
 
 type ListSymptomsResponse struct {
@@ -1220,7 +1478,7 @@ type ListSymptomsResponse struct {
 
 func (x *ListSymptomsResponse) Reset() {
 	*x = ListSymptomsResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1232,7 +1490,7 @@ func (x *ListSymptomsResponse) String() string {
 func (*ListSymptomsResponse) ProtoMessage() {}
 
 func (x *ListSymptomsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1245,7 +1503,7 @@ func (x *ListSymptomsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSymptomsResponse.ProtoReflect.Descriptor instead.
 func (*ListSymptomsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{13}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListSymptomsResponse) GetSymptoms() []*Symptom {
@@ -1270,7 +1528,7 @@ type Symptom struct {
 
 func (x *Symptom) Reset() {
 	*x = Symptom{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1540,7 @@ func (x *Symptom) String() string {
 func (*Symptom) ProtoMessage() {}
 
 func (x *Symptom) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1553,7 @@ func (x *Symptom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Symptom.ProtoReflect.Descriptor instead.
 func (*Symptom) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{14}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Symptom) GetService() string {
@@ -1358,7 +1616,7 @@ type ListProxiesRequest struct {
 
 func (x *ListProxiesRequest) Reset() {
 	*x = ListProxiesRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1628,7 @@ func (x *ListProxiesRequest) String() string {
 func (*ListProxiesRequest) ProtoMessage() {}
 
 func (x *ListProxiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1383,7 +1641,7 @@ func (x *ListProxiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProxiesRequest.ProtoReflect.Descriptor instead.
 func (*ListProxiesRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{15}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListProxiesRequest) GetNode() string {
@@ -1416,7 +1674,7 @@ type ListProxiesResponse struct {
 
 func (x *ListProxiesResponse) Reset() {
 	*x = ListProxiesResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +1686,7 @@ func (x *ListProxiesResponse) String() string {
 func (*ListProxiesResponse) ProtoMessage() {}
 
 func (x *ListProxiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,7 +1699,7 @@ func (x *ListProxiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProxiesResponse.ProtoReflect.Descriptor instead.
 func (*ListProxiesResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{16}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListProxiesResponse) GetProxies() []*Proxy {
@@ -1468,7 +1726,7 @@ type Proxy struct {
 
 func (x *Proxy) Reset() {
 	*x = Proxy{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1480,7 +1738,7 @@ func (x *Proxy) String() string {
 func (*Proxy) ProtoMessage() {}
 
 func (x *Proxy) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1493,7 +1751,7 @@ func (x *Proxy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proxy.ProtoReflect.Descriptor instead.
 func (*Proxy) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{17}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Proxy) GetNode() string {
@@ -1571,7 +1829,7 @@ type ProxyResource struct {
 
 func (x *ProxyResource) Reset() {
 	*x = ProxyResource{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +1841,7 @@ func (x *ProxyResource) String() string {
 func (*ProxyResource) ProtoMessage() {}
 
 func (x *ProxyResource) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +1854,7 @@ func (x *ProxyResource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyResource.ProtoReflect.Descriptor instead.
 func (*ProxyResource) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ProxyResource) GetType() string {
@@ -1641,7 +1899,7 @@ type ProxyChange struct {
 
 func (x *ProxyChange) Reset() {
 	*x = ProxyChange{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1653,7 +1911,7 @@ func (x *ProxyChange) String() string {
 func (*ProxyChange) ProtoMessage() {}
 
 func (x *ProxyChange) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1666,7 +1924,7 @@ func (x *ProxyChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyChange.ProtoReflect.Descriptor instead.
 func (*ProxyChange) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ProxyChange) GetStep() string {
@@ -1725,7 +1983,7 @@ type ProxyType struct {
 
 func (x *ProxyType) Reset() {
 	*x = ProxyType{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1737,7 +1995,7 @@ func (x *ProxyType) String() string {
 func (*ProxyType) ProtoMessage() {}
 
 func (x *ProxyType) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1750,7 +2008,7 @@ func (x *ProxyType) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyType.ProtoReflect.Descriptor instead.
 func (*ProxyType) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ProxyType) GetType() string {
@@ -1805,7 +2063,7 @@ type ListPlansRequest struct {
 
 func (x *ListPlansRequest) Reset() {
 	*x = ListPlansRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +2075,7 @@ func (x *ListPlansRequest) String() string {
 func (*ListPlansRequest) ProtoMessage() {}
 
 func (x *ListPlansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,7 +2088,7 @@ func (x *ListPlansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPlansRequest.ProtoReflect.Descriptor instead.
 func (*ListPlansRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListPlansRequest) GetPageSize() int32 {
@@ -1857,7 +2115,7 @@ type ListPlansResponse struct {
 
 func (x *ListPlansResponse) Reset() {
 	*x = ListPlansResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +2127,7 @@ func (x *ListPlansResponse) String() string {
 func (*ListPlansResponse) ProtoMessage() {}
 
 func (x *ListPlansResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +2140,7 @@ func (x *ListPlansResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPlansResponse.ProtoReflect.Descriptor instead.
 func (*ListPlansResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListPlansResponse) GetPlans() []*Plan {
@@ -1908,7 +2166,7 @@ type GetPlanRequest struct {
 
 func (x *GetPlanRequest) Reset() {
 	*x = GetPlanRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1920,7 +2178,7 @@ func (x *GetPlanRequest) String() string {
 func (*GetPlanRequest) ProtoMessage() {}
 
 func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1933,7 +2191,7 @@ func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanRequest.ProtoReflect.Descriptor instead.
 func (*GetPlanRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetPlanRequest) GetId() string {
@@ -1952,7 +2210,7 @@ type GetPlanResponse struct {
 
 func (x *GetPlanResponse) Reset() {
 	*x = GetPlanResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1964,7 +2222,7 @@ func (x *GetPlanResponse) String() string {
 func (*GetPlanResponse) ProtoMessage() {}
 
 func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1977,7 +2235,7 @@ func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanResponse.ProtoReflect.Descriptor instead.
 func (*GetPlanResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetPlanResponse) GetPlan() *Plan {
@@ -1996,7 +2254,7 @@ type WatchPlanRequest struct {
 
 func (x *WatchPlanRequest) Reset() {
 	*x = WatchPlanRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2008,7 +2266,7 @@ func (x *WatchPlanRequest) String() string {
 func (*WatchPlanRequest) ProtoMessage() {}
 
 func (x *WatchPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2021,7 +2279,7 @@ func (x *WatchPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPlanRequest.ProtoReflect.Descriptor instead.
 func (*WatchPlanRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *WatchPlanRequest) GetId() string {
@@ -2040,7 +2298,7 @@ type WatchPlanResponse struct {
 
 func (x *WatchPlanResponse) Reset() {
 	*x = WatchPlanResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2052,7 +2310,7 @@ func (x *WatchPlanResponse) String() string {
 func (*WatchPlanResponse) ProtoMessage() {}
 
 func (x *WatchPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2065,7 +2323,7 @@ func (x *WatchPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPlanResponse.ProtoReflect.Descriptor instead.
 func (*WatchPlanResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *WatchPlanResponse) GetPlan() *Plan {
@@ -2102,7 +2360,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2114,7 +2372,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2127,7 +2385,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Plan) GetId() string {
@@ -2284,7 +2542,7 @@ type PlanStep struct {
 
 func (x *PlanStep) Reset() {
 	*x = PlanStep{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2296,7 +2554,7 @@ func (x *PlanStep) String() string {
 func (*PlanStep) ProtoMessage() {}
 
 func (x *PlanStep) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2309,7 +2567,7 @@ func (x *PlanStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanStep.ProtoReflect.Descriptor instead.
 func (*PlanStep) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PlanStep) GetId() string {
@@ -2417,7 +2675,7 @@ type Fault struct {
 
 func (x *Fault) Reset() {
 	*x = Fault{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2687,7 @@ func (x *Fault) String() string {
 func (*Fault) ProtoMessage() {}
 
 func (x *Fault) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2442,7 +2700,7 @@ func (x *Fault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fault.ProtoReflect.Descriptor instead.
 func (*Fault) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Fault) GetCode() string {
@@ -2498,7 +2756,7 @@ type Program struct {
 
 func (x *Program) Reset() {
 	*x = Program{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2510,7 +2768,7 @@ func (x *Program) String() string {
 func (*Program) ProtoMessage() {}
 
 func (x *Program) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2523,7 +2781,7 @@ func (x *Program) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Program.ProtoReflect.Descriptor instead.
 func (*Program) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Program) GetFormat() Program_Format {
@@ -2550,7 +2808,7 @@ type CheckPlanRequest struct {
 
 func (x *CheckPlanRequest) Reset() {
 	*x = CheckPlanRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2562,7 +2820,7 @@ func (x *CheckPlanRequest) String() string {
 func (*CheckPlanRequest) ProtoMessage() {}
 
 func (x *CheckPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2575,7 +2833,7 @@ func (x *CheckPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckPlanRequest.ProtoReflect.Descriptor instead.
 func (*CheckPlanRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CheckPlanRequest) GetProgram() *Program {
@@ -2607,7 +2865,7 @@ type CheckPlanResponse struct {
 
 func (x *CheckPlanResponse) Reset() {
 	*x = CheckPlanResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +2877,7 @@ func (x *CheckPlanResponse) String() string {
 func (*CheckPlanResponse) ProtoMessage() {}
 
 func (x *CheckPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,7 +2890,7 @@ func (x *CheckPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckPlanResponse.ProtoReflect.Descriptor instead.
 func (*CheckPlanResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CheckPlanResponse) GetVerdict() string {
@@ -2693,7 +2951,7 @@ type ProposePlanRequest struct {
 
 func (x *ProposePlanRequest) Reset() {
 	*x = ProposePlanRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2705,7 +2963,7 @@ func (x *ProposePlanRequest) String() string {
 func (*ProposePlanRequest) ProtoMessage() {}
 
 func (x *ProposePlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2718,7 +2976,7 @@ func (x *ProposePlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposePlanRequest.ProtoReflect.Descriptor instead.
 func (*ProposePlanRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ProposePlanRequest) GetProgram() *Program {
@@ -2743,7 +3001,7 @@ type ProposePlanResponse struct {
 
 func (x *ProposePlanResponse) Reset() {
 	*x = ProposePlanResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2755,7 +3013,7 @@ func (x *ProposePlanResponse) String() string {
 func (*ProposePlanResponse) ProtoMessage() {}
 
 func (x *ProposePlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2768,7 +3026,7 @@ func (x *ProposePlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposePlanResponse.ProtoReflect.Descriptor instead.
 func (*ProposePlanResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ProposePlanResponse) GetId() string {
@@ -2829,7 +3087,7 @@ type ApprovePlanRequest struct {
 
 func (x *ApprovePlanRequest) Reset() {
 	*x = ApprovePlanRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2841,7 +3099,7 @@ func (x *ApprovePlanRequest) String() string {
 func (*ApprovePlanRequest) ProtoMessage() {}
 
 func (x *ApprovePlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2854,7 +3112,7 @@ func (x *ApprovePlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePlanRequest.ProtoReflect.Descriptor instead.
 func (*ApprovePlanRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{35}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ApprovePlanRequest) GetId() string {
@@ -2873,7 +3131,7 @@ type ApprovePlanResponse struct {
 
 func (x *ApprovePlanResponse) Reset() {
 	*x = ApprovePlanResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2885,7 +3143,7 @@ func (x *ApprovePlanResponse) String() string {
 func (*ApprovePlanResponse) ProtoMessage() {}
 
 func (x *ApprovePlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2898,7 +3156,7 @@ func (x *ApprovePlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePlanResponse.ProtoReflect.Descriptor instead.
 func (*ApprovePlanResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{36}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ApprovePlanResponse) GetPlan() *Plan {
@@ -2918,7 +3176,7 @@ type AbortPlanRequest struct {
 
 func (x *AbortPlanRequest) Reset() {
 	*x = AbortPlanRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2930,7 +3188,7 @@ func (x *AbortPlanRequest) String() string {
 func (*AbortPlanRequest) ProtoMessage() {}
 
 func (x *AbortPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2943,7 +3201,7 @@ func (x *AbortPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortPlanRequest.ProtoReflect.Descriptor instead.
 func (*AbortPlanRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{37}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AbortPlanRequest) GetId() string {
@@ -2969,7 +3227,7 @@ type AbortPlanResponse struct {
 
 func (x *AbortPlanResponse) Reset() {
 	*x = AbortPlanResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2981,7 +3239,7 @@ func (x *AbortPlanResponse) String() string {
 func (*AbortPlanResponse) ProtoMessage() {}
 
 func (x *AbortPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2994,7 +3252,7 @@ func (x *AbortPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortPlanResponse.ProtoReflect.Descriptor instead.
 func (*AbortPlanResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{38}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AbortPlanResponse) GetPlan() *Plan {
@@ -3014,7 +3272,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3026,7 +3284,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3039,7 +3297,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{39}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PauseRequest) GetId() string {
@@ -3064,7 +3322,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3076,7 +3334,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3089,7 +3347,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{40}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{44}
 }
 
 type ResumeRequest struct {
@@ -3101,7 +3359,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3113,7 +3371,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3126,7 +3384,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{41}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ResumeRequest) GetId() string {
@@ -3144,7 +3402,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3156,7 +3414,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3169,7 +3427,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{42}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{46}
 }
 
 type GetReportRequest struct {
@@ -3182,7 +3440,7 @@ type GetReportRequest struct {
 
 func (x *GetReportRequest) Reset() {
 	*x = GetReportRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3194,7 +3452,7 @@ func (x *GetReportRequest) String() string {
 func (*GetReportRequest) ProtoMessage() {}
 
 func (x *GetReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3207,7 +3465,7 @@ func (x *GetReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReportRequest.ProtoReflect.Descriptor instead.
 func (*GetReportRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{43}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetReportRequest) GetId() string {
@@ -3234,7 +3492,7 @@ type GetReportResponse struct {
 
 func (x *GetReportResponse) Reset() {
 	*x = GetReportResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3246,7 +3504,7 @@ func (x *GetReportResponse) String() string {
 func (*GetReportResponse) ProtoMessage() {}
 
 func (x *GetReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3259,7 +3517,7 @@ func (x *GetReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReportResponse.ProtoReflect.Descriptor instead.
 func (*GetReportResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{44}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetReportResponse) GetMediaType() string {
@@ -3285,7 +3543,7 @@ type ExportAuditRequest struct {
 
 func (x *ExportAuditRequest) Reset() {
 	*x = ExportAuditRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3297,7 +3555,7 @@ func (x *ExportAuditRequest) String() string {
 func (*ExportAuditRequest) ProtoMessage() {}
 
 func (x *ExportAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3310,7 +3568,7 @@ func (x *ExportAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportAuditRequest.ProtoReflect.Descriptor instead.
 func (*ExportAuditRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{45}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ExportAuditRequest) GetFrom() uint64 {
@@ -3329,7 +3587,7 @@ type ExportAuditResponse struct {
 
 func (x *ExportAuditResponse) Reset() {
 	*x = ExportAuditResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3599,7 @@ func (x *ExportAuditResponse) String() string {
 func (*ExportAuditResponse) ProtoMessage() {}
 
 func (x *ExportAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3354,7 +3612,7 @@ func (x *ExportAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportAuditResponse.ProtoReflect.Descriptor instead.
 func (*ExportAuditResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{46}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ExportAuditResponse) GetRecords() []*AuditRecord {
@@ -3378,7 +3636,7 @@ type AuditRecord struct {
 
 func (x *AuditRecord) Reset() {
 	*x = AuditRecord{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3390,7 +3648,7 @@ func (x *AuditRecord) String() string {
 func (*AuditRecord) ProtoMessage() {}
 
 func (x *AuditRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3403,7 +3661,7 @@ func (x *AuditRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
 func (*AuditRecord) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{47}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AuditRecord) GetSequence() uint64 {
@@ -3543,7 +3801,25 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x06Missed\x12\x18\n" +
 	"\aupper95\x18\x01 \x01(\x01R\aupper95\x12\f\n" +
 	"\x01n\x18\x02 \x01(\x04R\x01n\x12\x16\n" +
-	"\x06method\x18\x03 \x01(\tR\x06method\"\x15\n" +
+	"\x06method\x18\x03 \x01(\tR\x06method\"Z\n" +
+	"\x14GetStatisticsRequest\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\x03R\x04from\x12\x18\n" +
+	"\aseconds\x18\x02 \x01(\x05R\aseconds\x12\x14\n" +
+	"\x05edges\x18\x03 \x01(\bR\x05edges\"o\n" +
+	"\x15GetStatisticsResponse\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\x03R\x04from\x12\x18\n" +
+	"\aseconds\x18\x02 \x01(\x05R\aseconds\x12(\n" +
+	"\x06tracks\x18\x03 \x03(\v2\x10.sluice.v1.TrackR\x06tracks\"^\n" +
+	"\x05Track\x12\x16\n" +
+	"\x06caller\x18\x01 \x01(\tR\x06caller\x12\x16\n" +
+	"\x06callee\x18\x02 \x01(\tR\x06callee\x12%\n" +
+	"\x05ticks\x18\x03 \x03(\v2\x0f.sluice.v1.TickR\x05ticks\"\x88\x01\n" +
+	"\x04Tick\x12\x16\n" +
+	"\x06second\x18\x01 \x01(\x05R\x06second\x12\x1a\n" +
+	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x16\n" +
+	"\x06errors\x18\x03 \x01(\x04R\x06errors\x12\x1c\n" +
+	"\tlatencies\x18\x04 \x03(\x03R\tlatencies\x12\x16\n" +
+	"\x06counts\x18\x05 \x03(\x04R\x06counts\"\x15\n" +
 	"\x13ListSymptomsRequest\"F\n" +
 	"\x14ListSymptomsResponse\x12.\n" +
 	"\bsymptoms\x18\x01 \x03(\v2\x12.sluice.v1.SymptomR\bsymptoms\"\x87\x02\n" +
@@ -3718,11 +3994,12 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x16\n" +
 	"\x06before\x18\x03 \x01(\fR\x06before\x12\x12\n" +
 	"\x04hash\x18\x04 \x01(\fR\x04hash\x12\x14\n" +
-	"\x05event\x18\x05 \x01(\fR\x05event2\x9c\t\n" +
+	"\x05event\x18\x05 \x01(\fR\x05event2\xf0\t\n" +
 	"\rSluiceService\x12F\n" +
 	"\tGetStatus\x12\x1b.sluice.v1.GetStatusRequest\x1a\x1c.sluice.v1.GetStatusResponse\x12L\n" +
 	"\vGetTopology\x12\x1d.sluice.v1.GetTopologyRequest\x1a\x1e.sluice.v1.GetTopologyResponse\x12C\n" +
-	"\bGetGroup\x12\x1a.sluice.v1.GetGroupRequest\x1a\x1b.sluice.v1.GetGroupResponse\x12O\n" +
+	"\bGetGroup\x12\x1a.sluice.v1.GetGroupRequest\x1a\x1b.sluice.v1.GetGroupResponse\x12R\n" +
+	"\rGetStatistics\x12\x1f.sluice.v1.GetStatisticsRequest\x1a .sluice.v1.GetStatisticsResponse\x12O\n" +
 	"\fListSymptoms\x12\x1e.sluice.v1.ListSymptomsRequest\x1a\x1f.sluice.v1.ListSymptomsResponse\x12L\n" +
 	"\vListProxies\x12\x1d.sluice.v1.ListProxiesRequest\x1a\x1e.sluice.v1.ListProxiesResponse\x12F\n" +
 	"\tListPlans\x12\x1b.sluice.v1.ListPlansRequest\x1a\x1c.sluice.v1.ListPlansResponse\x12@\n" +
@@ -3750,7 +4027,7 @@ func file_sluice_v1_sluice_proto_rawDescGZIP() []byte {
 }
 
 var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_sluice_v1_sluice_proto_goTypes = []any{
 	(Program_Format)(0),           // 0: sluice.v1.Program.Format
 	(GetReportRequest_Format)(0),  // 1: sluice.v1.GetReportRequest.Format
@@ -3766,126 +4043,134 @@ var file_sluice_v1_sluice_proto_goTypes = []any{
 	(*Suspect)(nil),               // 11: sluice.v1.Suspect
 	(*Member)(nil),                // 12: sluice.v1.Member
 	(*Missed)(nil),                // 13: sluice.v1.Missed
-	(*ListSymptomsRequest)(nil),   // 14: sluice.v1.ListSymptomsRequest
-	(*ListSymptomsResponse)(nil),  // 15: sluice.v1.ListSymptomsResponse
-	(*Symptom)(nil),               // 16: sluice.v1.Symptom
-	(*ListProxiesRequest)(nil),    // 17: sluice.v1.ListProxiesRequest
-	(*ListProxiesResponse)(nil),   // 18: sluice.v1.ListProxiesResponse
-	(*Proxy)(nil),                 // 19: sluice.v1.Proxy
-	(*ProxyResource)(nil),         // 20: sluice.v1.ProxyResource
-	(*ProxyChange)(nil),           // 21: sluice.v1.ProxyChange
-	(*ProxyType)(nil),             // 22: sluice.v1.ProxyType
-	(*ListPlansRequest)(nil),      // 23: sluice.v1.ListPlansRequest
-	(*ListPlansResponse)(nil),     // 24: sluice.v1.ListPlansResponse
-	(*GetPlanRequest)(nil),        // 25: sluice.v1.GetPlanRequest
-	(*GetPlanResponse)(nil),       // 26: sluice.v1.GetPlanResponse
-	(*WatchPlanRequest)(nil),      // 27: sluice.v1.WatchPlanRequest
-	(*WatchPlanResponse)(nil),     // 28: sluice.v1.WatchPlanResponse
-	(*Plan)(nil),                  // 29: sluice.v1.Plan
-	(*PlanStep)(nil),              // 30: sluice.v1.PlanStep
-	(*Fault)(nil),                 // 31: sluice.v1.Fault
-	(*Program)(nil),               // 32: sluice.v1.Program
-	(*CheckPlanRequest)(nil),      // 33: sluice.v1.CheckPlanRequest
-	(*CheckPlanResponse)(nil),     // 34: sluice.v1.CheckPlanResponse
-	(*ProposePlanRequest)(nil),    // 35: sluice.v1.ProposePlanRequest
-	(*ProposePlanResponse)(nil),   // 36: sluice.v1.ProposePlanResponse
-	(*ApprovePlanRequest)(nil),    // 37: sluice.v1.ApprovePlanRequest
-	(*ApprovePlanResponse)(nil),   // 38: sluice.v1.ApprovePlanResponse
-	(*AbortPlanRequest)(nil),      // 39: sluice.v1.AbortPlanRequest
-	(*AbortPlanResponse)(nil),     // 40: sluice.v1.AbortPlanResponse
-	(*PauseRequest)(nil),          // 41: sluice.v1.PauseRequest
-	(*PauseResponse)(nil),         // 42: sluice.v1.PauseResponse
-	(*ResumeRequest)(nil),         // 43: sluice.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 44: sluice.v1.ResumeResponse
-	(*GetReportRequest)(nil),      // 45: sluice.v1.GetReportRequest
-	(*GetReportResponse)(nil),     // 46: sluice.v1.GetReportResponse
-	(*ExportAuditRequest)(nil),    // 47: sluice.v1.ExportAuditRequest
-	(*ExportAuditResponse)(nil),   // 48: sluice.v1.ExportAuditResponse
-	(*AuditRecord)(nil),           // 49: sluice.v1.AuditRecord
-	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 51: google.protobuf.Duration
+	(*GetStatisticsRequest)(nil),  // 14: sluice.v1.GetStatisticsRequest
+	(*GetStatisticsResponse)(nil), // 15: sluice.v1.GetStatisticsResponse
+	(*Track)(nil),                 // 16: sluice.v1.Track
+	(*Tick)(nil),                  // 17: sluice.v1.Tick
+	(*ListSymptomsRequest)(nil),   // 18: sluice.v1.ListSymptomsRequest
+	(*ListSymptomsResponse)(nil),  // 19: sluice.v1.ListSymptomsResponse
+	(*Symptom)(nil),               // 20: sluice.v1.Symptom
+	(*ListProxiesRequest)(nil),    // 21: sluice.v1.ListProxiesRequest
+	(*ListProxiesResponse)(nil),   // 22: sluice.v1.ListProxiesResponse
+	(*Proxy)(nil),                 // 23: sluice.v1.Proxy
+	(*ProxyResource)(nil),         // 24: sluice.v1.ProxyResource
+	(*ProxyChange)(nil),           // 25: sluice.v1.ProxyChange
+	(*ProxyType)(nil),             // 26: sluice.v1.ProxyType
+	(*ListPlansRequest)(nil),      // 27: sluice.v1.ListPlansRequest
+	(*ListPlansResponse)(nil),     // 28: sluice.v1.ListPlansResponse
+	(*GetPlanRequest)(nil),        // 29: sluice.v1.GetPlanRequest
+	(*GetPlanResponse)(nil),       // 30: sluice.v1.GetPlanResponse
+	(*WatchPlanRequest)(nil),      // 31: sluice.v1.WatchPlanRequest
+	(*WatchPlanResponse)(nil),     // 32: sluice.v1.WatchPlanResponse
+	(*Plan)(nil),                  // 33: sluice.v1.Plan
+	(*PlanStep)(nil),              // 34: sluice.v1.PlanStep
+	(*Fault)(nil),                 // 35: sluice.v1.Fault
+	(*Program)(nil),               // 36: sluice.v1.Program
+	(*CheckPlanRequest)(nil),      // 37: sluice.v1.CheckPlanRequest
+	(*CheckPlanResponse)(nil),     // 38: sluice.v1.CheckPlanResponse
+	(*ProposePlanRequest)(nil),    // 39: sluice.v1.ProposePlanRequest
+	(*ProposePlanResponse)(nil),   // 40: sluice.v1.ProposePlanResponse
+	(*ApprovePlanRequest)(nil),    // 41: sluice.v1.ApprovePlanRequest
+	(*ApprovePlanResponse)(nil),   // 42: sluice.v1.ApprovePlanResponse
+	(*AbortPlanRequest)(nil),      // 43: sluice.v1.AbortPlanRequest
+	(*AbortPlanResponse)(nil),     // 44: sluice.v1.AbortPlanResponse
+	(*PauseRequest)(nil),          // 45: sluice.v1.PauseRequest
+	(*PauseResponse)(nil),         // 46: sluice.v1.PauseResponse
+	(*ResumeRequest)(nil),         // 47: sluice.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 48: sluice.v1.ResumeResponse
+	(*GetReportRequest)(nil),      // 49: sluice.v1.GetReportRequest
+	(*GetReportResponse)(nil),     // 50: sluice.v1.GetReportResponse
+	(*ExportAuditRequest)(nil),    // 51: sluice.v1.ExportAuditRequest
+	(*ExportAuditResponse)(nil),   // 52: sluice.v1.ExportAuditResponse
+	(*AuditRecord)(nil),           // 53: sluice.v1.AuditRecord
+	(*timestamppb.Timestamp)(nil), // 54: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 55: google.protobuf.Duration
 }
 var file_sluice_v1_sluice_proto_depIdxs = []int32{
-	50, // 0: sluice.v1.GetStatusResponse.started:type_name -> google.protobuf.Timestamp
+	54, // 0: sluice.v1.GetStatusResponse.started:type_name -> google.protobuf.Timestamp
 	6,  // 1: sluice.v1.GetTopologyResponse.services:type_name -> sluice.v1.Service
 	8,  // 2: sluice.v1.GetTopologyResponse.edges:type_name -> sluice.v1.Edge
-	50, // 3: sluice.v1.GetTopologyResponse.at:type_name -> google.protobuf.Timestamp
+	54, // 3: sluice.v1.GetTopologyResponse.at:type_name -> google.protobuf.Timestamp
 	7,  // 4: sluice.v1.Service.instances:type_name -> sluice.v1.Instance
-	50, // 5: sluice.v1.Edge.first_seen:type_name -> google.protobuf.Timestamp
-	50, // 6: sluice.v1.Edge.last_seen:type_name -> google.protobuf.Timestamp
-	50, // 7: sluice.v1.GetGroupRequest.onset:type_name -> google.protobuf.Timestamp
-	51, // 8: sluice.v1.GetGroupRequest.window:type_name -> google.protobuf.Duration
+	54, // 5: sluice.v1.Edge.first_seen:type_name -> google.protobuf.Timestamp
+	54, // 6: sluice.v1.Edge.last_seen:type_name -> google.protobuf.Timestamp
+	54, // 7: sluice.v1.GetGroupRequest.onset:type_name -> google.protobuf.Timestamp
+	55, // 8: sluice.v1.GetGroupRequest.window:type_name -> google.protobuf.Duration
 	11, // 9: sluice.v1.GetGroupResponse.suspects:type_name -> sluice.v1.Suspect
 	12, // 10: sluice.v1.GetGroupResponse.members:type_name -> sluice.v1.Member
 	13, // 11: sluice.v1.GetGroupResponse.missed:type_name -> sluice.v1.Missed
 	8,  // 12: sluice.v1.Member.why:type_name -> sluice.v1.Edge
-	16, // 13: sluice.v1.ListSymptomsResponse.symptoms:type_name -> sluice.v1.Symptom
-	50, // 14: sluice.v1.Symptom.onset:type_name -> google.protobuf.Timestamp
-	50, // 15: sluice.v1.Symptom.noticed:type_name -> google.protobuf.Timestamp
-	19, // 16: sluice.v1.ListProxiesResponse.proxies:type_name -> sluice.v1.Proxy
-	50, // 17: sluice.v1.Proxy.since:type_name -> google.protobuf.Timestamp
-	22, // 18: sluice.v1.Proxy.types:type_name -> sluice.v1.ProxyType
-	20, // 19: sluice.v1.Proxy.config:type_name -> sluice.v1.ProxyResource
-	21, // 20: sluice.v1.Proxy.diff:type_name -> sluice.v1.ProxyChange
-	50, // 21: sluice.v1.ProxyType.at:type_name -> google.protobuf.Timestamp
-	29, // 22: sluice.v1.ListPlansResponse.plans:type_name -> sluice.v1.Plan
-	29, // 23: sluice.v1.GetPlanResponse.plan:type_name -> sluice.v1.Plan
-	29, // 24: sluice.v1.WatchPlanResponse.plan:type_name -> sluice.v1.Plan
-	31, // 25: sluice.v1.Plan.faults:type_name -> sluice.v1.Fault
-	30, // 26: sluice.v1.Plan.steps:type_name -> sluice.v1.PlanStep
-	50, // 27: sluice.v1.Plan.proposed:type_name -> google.protobuf.Timestamp
-	50, // 28: sluice.v1.Plan.ended:type_name -> google.protobuf.Timestamp
-	50, // 29: sluice.v1.PlanStep.started:type_name -> google.protobuf.Timestamp
-	50, // 30: sluice.v1.PlanStep.acked:type_name -> google.protobuf.Timestamp
-	50, // 31: sluice.v1.PlanStep.ended:type_name -> google.protobuf.Timestamp
-	0,  // 32: sluice.v1.Program.format:type_name -> sluice.v1.Program.Format
-	32, // 33: sluice.v1.CheckPlanRequest.program:type_name -> sluice.v1.Program
-	31, // 34: sluice.v1.CheckPlanResponse.faults:type_name -> sluice.v1.Fault
-	21, // 35: sluice.v1.CheckPlanResponse.diff:type_name -> sluice.v1.ProxyChange
-	32, // 36: sluice.v1.ProposePlanRequest.program:type_name -> sluice.v1.Program
-	51, // 37: sluice.v1.ProposePlanResponse.retry_after:type_name -> google.protobuf.Duration
-	31, // 38: sluice.v1.ProposePlanResponse.faults:type_name -> sluice.v1.Fault
-	29, // 39: sluice.v1.ApprovePlanResponse.plan:type_name -> sluice.v1.Plan
-	29, // 40: sluice.v1.AbortPlanResponse.plan:type_name -> sluice.v1.Plan
-	1,  // 41: sluice.v1.GetReportRequest.format:type_name -> sluice.v1.GetReportRequest.Format
-	49, // 42: sluice.v1.ExportAuditResponse.records:type_name -> sluice.v1.AuditRecord
-	2,  // 43: sluice.v1.SluiceService.GetStatus:input_type -> sluice.v1.GetStatusRequest
-	4,  // 44: sluice.v1.SluiceService.GetTopology:input_type -> sluice.v1.GetTopologyRequest
-	9,  // 45: sluice.v1.SluiceService.GetGroup:input_type -> sluice.v1.GetGroupRequest
-	14, // 46: sluice.v1.SluiceService.ListSymptoms:input_type -> sluice.v1.ListSymptomsRequest
-	17, // 47: sluice.v1.SluiceService.ListProxies:input_type -> sluice.v1.ListProxiesRequest
-	23, // 48: sluice.v1.SluiceService.ListPlans:input_type -> sluice.v1.ListPlansRequest
-	25, // 49: sluice.v1.SluiceService.GetPlan:input_type -> sluice.v1.GetPlanRequest
-	27, // 50: sluice.v1.SluiceService.WatchPlan:input_type -> sluice.v1.WatchPlanRequest
-	33, // 51: sluice.v1.SluiceService.CheckPlan:input_type -> sluice.v1.CheckPlanRequest
-	45, // 52: sluice.v1.SluiceService.GetReport:input_type -> sluice.v1.GetReportRequest
-	47, // 53: sluice.v1.SluiceService.ExportAudit:input_type -> sluice.v1.ExportAuditRequest
-	35, // 54: sluice.v1.SluiceService.ProposePlan:input_type -> sluice.v1.ProposePlanRequest
-	37, // 55: sluice.v1.SluiceService.ApprovePlan:input_type -> sluice.v1.ApprovePlanRequest
-	39, // 56: sluice.v1.SluiceService.AbortPlan:input_type -> sluice.v1.AbortPlanRequest
-	41, // 57: sluice.v1.SluiceService.Pause:input_type -> sluice.v1.PauseRequest
-	43, // 58: sluice.v1.SluiceService.Resume:input_type -> sluice.v1.ResumeRequest
-	3,  // 59: sluice.v1.SluiceService.GetStatus:output_type -> sluice.v1.GetStatusResponse
-	5,  // 60: sluice.v1.SluiceService.GetTopology:output_type -> sluice.v1.GetTopologyResponse
-	10, // 61: sluice.v1.SluiceService.GetGroup:output_type -> sluice.v1.GetGroupResponse
-	15, // 62: sluice.v1.SluiceService.ListSymptoms:output_type -> sluice.v1.ListSymptomsResponse
-	18, // 63: sluice.v1.SluiceService.ListProxies:output_type -> sluice.v1.ListProxiesResponse
-	24, // 64: sluice.v1.SluiceService.ListPlans:output_type -> sluice.v1.ListPlansResponse
-	26, // 65: sluice.v1.SluiceService.GetPlan:output_type -> sluice.v1.GetPlanResponse
-	28, // 66: sluice.v1.SluiceService.WatchPlan:output_type -> sluice.v1.WatchPlanResponse
-	34, // 67: sluice.v1.SluiceService.CheckPlan:output_type -> sluice.v1.CheckPlanResponse
-	46, // 68: sluice.v1.SluiceService.GetReport:output_type -> sluice.v1.GetReportResponse
-	48, // 69: sluice.v1.SluiceService.ExportAudit:output_type -> sluice.v1.ExportAuditResponse
-	36, // 70: sluice.v1.SluiceService.ProposePlan:output_type -> sluice.v1.ProposePlanResponse
-	38, // 71: sluice.v1.SluiceService.ApprovePlan:output_type -> sluice.v1.ApprovePlanResponse
-	40, // 72: sluice.v1.SluiceService.AbortPlan:output_type -> sluice.v1.AbortPlanResponse
-	42, // 73: sluice.v1.SluiceService.Pause:output_type -> sluice.v1.PauseResponse
-	44, // 74: sluice.v1.SluiceService.Resume:output_type -> sluice.v1.ResumeResponse
-	59, // [59:75] is the sub-list for method output_type
-	43, // [43:59] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	16, // 13: sluice.v1.GetStatisticsResponse.tracks:type_name -> sluice.v1.Track
+	17, // 14: sluice.v1.Track.ticks:type_name -> sluice.v1.Tick
+	20, // 15: sluice.v1.ListSymptomsResponse.symptoms:type_name -> sluice.v1.Symptom
+	54, // 16: sluice.v1.Symptom.onset:type_name -> google.protobuf.Timestamp
+	54, // 17: sluice.v1.Symptom.noticed:type_name -> google.protobuf.Timestamp
+	23, // 18: sluice.v1.ListProxiesResponse.proxies:type_name -> sluice.v1.Proxy
+	54, // 19: sluice.v1.Proxy.since:type_name -> google.protobuf.Timestamp
+	26, // 20: sluice.v1.Proxy.types:type_name -> sluice.v1.ProxyType
+	24, // 21: sluice.v1.Proxy.config:type_name -> sluice.v1.ProxyResource
+	25, // 22: sluice.v1.Proxy.diff:type_name -> sluice.v1.ProxyChange
+	54, // 23: sluice.v1.ProxyType.at:type_name -> google.protobuf.Timestamp
+	33, // 24: sluice.v1.ListPlansResponse.plans:type_name -> sluice.v1.Plan
+	33, // 25: sluice.v1.GetPlanResponse.plan:type_name -> sluice.v1.Plan
+	33, // 26: sluice.v1.WatchPlanResponse.plan:type_name -> sluice.v1.Plan
+	35, // 27: sluice.v1.Plan.faults:type_name -> sluice.v1.Fault
+	34, // 28: sluice.v1.Plan.steps:type_name -> sluice.v1.PlanStep
+	54, // 29: sluice.v1.Plan.proposed:type_name -> google.protobuf.Timestamp
+	54, // 30: sluice.v1.Plan.ended:type_name -> google.protobuf.Timestamp
+	54, // 31: sluice.v1.PlanStep.started:type_name -> google.protobuf.Timestamp
+	54, // 32: sluice.v1.PlanStep.acked:type_name -> google.protobuf.Timestamp
+	54, // 33: sluice.v1.PlanStep.ended:type_name -> google.protobuf.Timestamp
+	0,  // 34: sluice.v1.Program.format:type_name -> sluice.v1.Program.Format
+	36, // 35: sluice.v1.CheckPlanRequest.program:type_name -> sluice.v1.Program
+	35, // 36: sluice.v1.CheckPlanResponse.faults:type_name -> sluice.v1.Fault
+	25, // 37: sluice.v1.CheckPlanResponse.diff:type_name -> sluice.v1.ProxyChange
+	36, // 38: sluice.v1.ProposePlanRequest.program:type_name -> sluice.v1.Program
+	55, // 39: sluice.v1.ProposePlanResponse.retry_after:type_name -> google.protobuf.Duration
+	35, // 40: sluice.v1.ProposePlanResponse.faults:type_name -> sluice.v1.Fault
+	33, // 41: sluice.v1.ApprovePlanResponse.plan:type_name -> sluice.v1.Plan
+	33, // 42: sluice.v1.AbortPlanResponse.plan:type_name -> sluice.v1.Plan
+	1,  // 43: sluice.v1.GetReportRequest.format:type_name -> sluice.v1.GetReportRequest.Format
+	53, // 44: sluice.v1.ExportAuditResponse.records:type_name -> sluice.v1.AuditRecord
+	2,  // 45: sluice.v1.SluiceService.GetStatus:input_type -> sluice.v1.GetStatusRequest
+	4,  // 46: sluice.v1.SluiceService.GetTopology:input_type -> sluice.v1.GetTopologyRequest
+	9,  // 47: sluice.v1.SluiceService.GetGroup:input_type -> sluice.v1.GetGroupRequest
+	14, // 48: sluice.v1.SluiceService.GetStatistics:input_type -> sluice.v1.GetStatisticsRequest
+	18, // 49: sluice.v1.SluiceService.ListSymptoms:input_type -> sluice.v1.ListSymptomsRequest
+	21, // 50: sluice.v1.SluiceService.ListProxies:input_type -> sluice.v1.ListProxiesRequest
+	27, // 51: sluice.v1.SluiceService.ListPlans:input_type -> sluice.v1.ListPlansRequest
+	29, // 52: sluice.v1.SluiceService.GetPlan:input_type -> sluice.v1.GetPlanRequest
+	31, // 53: sluice.v1.SluiceService.WatchPlan:input_type -> sluice.v1.WatchPlanRequest
+	37, // 54: sluice.v1.SluiceService.CheckPlan:input_type -> sluice.v1.CheckPlanRequest
+	49, // 55: sluice.v1.SluiceService.GetReport:input_type -> sluice.v1.GetReportRequest
+	51, // 56: sluice.v1.SluiceService.ExportAudit:input_type -> sluice.v1.ExportAuditRequest
+	39, // 57: sluice.v1.SluiceService.ProposePlan:input_type -> sluice.v1.ProposePlanRequest
+	41, // 58: sluice.v1.SluiceService.ApprovePlan:input_type -> sluice.v1.ApprovePlanRequest
+	43, // 59: sluice.v1.SluiceService.AbortPlan:input_type -> sluice.v1.AbortPlanRequest
+	45, // 60: sluice.v1.SluiceService.Pause:input_type -> sluice.v1.PauseRequest
+	47, // 61: sluice.v1.SluiceService.Resume:input_type -> sluice.v1.ResumeRequest
+	3,  // 62: sluice.v1.SluiceService.GetStatus:output_type -> sluice.v1.GetStatusResponse
+	5,  // 63: sluice.v1.SluiceService.GetTopology:output_type -> sluice.v1.GetTopologyResponse
+	10, // 64: sluice.v1.SluiceService.GetGroup:output_type -> sluice.v1.GetGroupResponse
+	15, // 65: sluice.v1.SluiceService.GetStatistics:output_type -> sluice.v1.GetStatisticsResponse
+	19, // 66: sluice.v1.SluiceService.ListSymptoms:output_type -> sluice.v1.ListSymptomsResponse
+	22, // 67: sluice.v1.SluiceService.ListProxies:output_type -> sluice.v1.ListProxiesResponse
+	28, // 68: sluice.v1.SluiceService.ListPlans:output_type -> sluice.v1.ListPlansResponse
+	30, // 69: sluice.v1.SluiceService.GetPlan:output_type -> sluice.v1.GetPlanResponse
+	32, // 70: sluice.v1.SluiceService.WatchPlan:output_type -> sluice.v1.WatchPlanResponse
+	38, // 71: sluice.v1.SluiceService.CheckPlan:output_type -> sluice.v1.CheckPlanResponse
+	50, // 72: sluice.v1.SluiceService.GetReport:output_type -> sluice.v1.GetReportResponse
+	52, // 73: sluice.v1.SluiceService.ExportAudit:output_type -> sluice.v1.ExportAuditResponse
+	40, // 74: sluice.v1.SluiceService.ProposePlan:output_type -> sluice.v1.ProposePlanResponse
+	42, // 75: sluice.v1.SluiceService.ApprovePlan:output_type -> sluice.v1.ApprovePlanResponse
+	44, // 76: sluice.v1.SluiceService.AbortPlan:output_type -> sluice.v1.AbortPlanResponse
+	46, // 77: sluice.v1.SluiceService.Pause:output_type -> sluice.v1.PauseResponse
+	48, // 78: sluice.v1.SluiceService.Resume:output_type -> sluice.v1.ResumeResponse
+	62, // [62:79] is the sub-list for method output_type
+	45, // [45:62] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_sluice_proto_init() }
@@ -3899,7 +4184,7 @@ func file_sluice_v1_sluice_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_sluice_proto_rawDesc), len(file_sluice_v1_sluice_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   48,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

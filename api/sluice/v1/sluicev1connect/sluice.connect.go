@@ -43,6 +43,9 @@ const (
 	SluiceServiceGetTopologyProcedure = "/sluice.v1.SluiceService/GetTopology"
 	// SluiceServiceGetGroupProcedure is the fully-qualified name of the SluiceService's GetGroup RPC.
 	SluiceServiceGetGroupProcedure = "/sluice.v1.SluiceService/GetGroup"
+	// SluiceServiceGetStatisticsProcedure is the fully-qualified name of the SluiceService's
+	// GetStatistics RPC.
+	SluiceServiceGetStatisticsProcedure = "/sluice.v1.SluiceService/GetStatistics"
 	// SluiceServiceListSymptomsProcedure is the fully-qualified name of the SluiceService's
 	// ListSymptoms RPC.
 	SluiceServiceListSymptomsProcedure = "/sluice.v1.SluiceService/ListSymptoms"
@@ -82,6 +85,8 @@ type SluiceServiceClient interface {
 	GetStatus(context.Context, *connect.Request[v1.GetStatusRequest]) (*connect.Response[v1.GetStatusResponse], error)
 	GetTopology(context.Context, *connect.Request[v1.GetTopologyRequest]) (*connect.Response[v1.GetTopologyResponse], error)
 	GetGroup(context.Context, *connect.Request[v1.GetGroupRequest]) (*connect.Response[v1.GetGroupResponse], error)
+	// What happened at services, and on edges, in each of the last seconds.
+	GetStatistics(context.Context, *connect.Request[v1.GetStatisticsRequest]) (*connect.Response[v1.GetStatisticsResponse], error)
 	ListSymptoms(context.Context, *connect.Request[v1.ListSymptomsRequest]) (*connect.Response[v1.ListSymptomsResponse], error)
 	ListProxies(context.Context, *connect.Request[v1.ListProxiesRequest]) (*connect.Response[v1.ListProxiesResponse], error)
 	ListPlans(context.Context, *connect.Request[v1.ListPlansRequest]) (*connect.Response[v1.ListPlansResponse], error)
@@ -130,6 +135,12 @@ func NewSluiceServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			httpClient,
 			baseURL+SluiceServiceGetGroupProcedure,
 			connect.WithSchema(sluiceServiceMethods.ByName("GetGroup")),
+			connect.WithClientOptions(opts...),
+		),
+		getStatistics: connect.NewClient[v1.GetStatisticsRequest, v1.GetStatisticsResponse](
+			httpClient,
+			baseURL+SluiceServiceGetStatisticsProcedure,
+			connect.WithSchema(sluiceServiceMethods.ByName("GetStatistics")),
 			connect.WithClientOptions(opts...),
 		),
 		listSymptoms: connect.NewClient[v1.ListSymptomsRequest, v1.ListSymptomsResponse](
@@ -215,22 +226,23 @@ func NewSluiceServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 
 // sluiceServiceClient implements SluiceServiceClient.
 type sluiceServiceClient struct {
-	getStatus    *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
-	getTopology  *connect.Client[v1.GetTopologyRequest, v1.GetTopologyResponse]
-	getGroup     *connect.Client[v1.GetGroupRequest, v1.GetGroupResponse]
-	listSymptoms *connect.Client[v1.ListSymptomsRequest, v1.ListSymptomsResponse]
-	listProxies  *connect.Client[v1.ListProxiesRequest, v1.ListProxiesResponse]
-	listPlans    *connect.Client[v1.ListPlansRequest, v1.ListPlansResponse]
-	getPlan      *connect.Client[v1.GetPlanRequest, v1.GetPlanResponse]
-	watchPlan    *connect.Client[v1.WatchPlanRequest, v1.WatchPlanResponse]
-	checkPlan    *connect.Client[v1.CheckPlanRequest, v1.CheckPlanResponse]
-	getReport    *connect.Client[v1.GetReportRequest, v1.GetReportResponse]
-	exportAudit  *connect.Client[v1.ExportAuditRequest, v1.ExportAuditResponse]
-	proposePlan  *connect.Client[v1.ProposePlanRequest, v1.ProposePlanResponse]
-	approvePlan  *connect.Client[v1.ApprovePlanRequest, v1.ApprovePlanResponse]
-	abortPlan    *connect.Client[v1.AbortPlanRequest, v1.AbortPlanResponse]
-	pause        *connect.Client[v1.PauseRequest, v1.PauseResponse]
-	resume       *connect.Client[v1.ResumeRequest, v1.ResumeResponse]
+	getStatus     *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
+	getTopology   *connect.Client[v1.GetTopologyRequest, v1.GetTopologyResponse]
+	getGroup      *connect.Client[v1.GetGroupRequest, v1.GetGroupResponse]
+	getStatistics *connect.Client[v1.GetStatisticsRequest, v1.GetStatisticsResponse]
+	listSymptoms  *connect.Client[v1.ListSymptomsRequest, v1.ListSymptomsResponse]
+	listProxies   *connect.Client[v1.ListProxiesRequest, v1.ListProxiesResponse]
+	listPlans     *connect.Client[v1.ListPlansRequest, v1.ListPlansResponse]
+	getPlan       *connect.Client[v1.GetPlanRequest, v1.GetPlanResponse]
+	watchPlan     *connect.Client[v1.WatchPlanRequest, v1.WatchPlanResponse]
+	checkPlan     *connect.Client[v1.CheckPlanRequest, v1.CheckPlanResponse]
+	getReport     *connect.Client[v1.GetReportRequest, v1.GetReportResponse]
+	exportAudit   *connect.Client[v1.ExportAuditRequest, v1.ExportAuditResponse]
+	proposePlan   *connect.Client[v1.ProposePlanRequest, v1.ProposePlanResponse]
+	approvePlan   *connect.Client[v1.ApprovePlanRequest, v1.ApprovePlanResponse]
+	abortPlan     *connect.Client[v1.AbortPlanRequest, v1.AbortPlanResponse]
+	pause         *connect.Client[v1.PauseRequest, v1.PauseResponse]
+	resume        *connect.Client[v1.ResumeRequest, v1.ResumeResponse]
 }
 
 // GetStatus calls sluice.v1.SluiceService.GetStatus.
@@ -246,6 +258,11 @@ func (c *sluiceServiceClient) GetTopology(ctx context.Context, req *connect.Requ
 // GetGroup calls sluice.v1.SluiceService.GetGroup.
 func (c *sluiceServiceClient) GetGroup(ctx context.Context, req *connect.Request[v1.GetGroupRequest]) (*connect.Response[v1.GetGroupResponse], error) {
 	return c.getGroup.CallUnary(ctx, req)
+}
+
+// GetStatistics calls sluice.v1.SluiceService.GetStatistics.
+func (c *sluiceServiceClient) GetStatistics(ctx context.Context, req *connect.Request[v1.GetStatisticsRequest]) (*connect.Response[v1.GetStatisticsResponse], error) {
+	return c.getStatistics.CallUnary(ctx, req)
 }
 
 // ListSymptoms calls sluice.v1.SluiceService.ListSymptoms.
@@ -319,6 +336,8 @@ type SluiceServiceHandler interface {
 	GetStatus(context.Context, *connect.Request[v1.GetStatusRequest]) (*connect.Response[v1.GetStatusResponse], error)
 	GetTopology(context.Context, *connect.Request[v1.GetTopologyRequest]) (*connect.Response[v1.GetTopologyResponse], error)
 	GetGroup(context.Context, *connect.Request[v1.GetGroupRequest]) (*connect.Response[v1.GetGroupResponse], error)
+	// What happened at services, and on edges, in each of the last seconds.
+	GetStatistics(context.Context, *connect.Request[v1.GetStatisticsRequest]) (*connect.Response[v1.GetStatisticsResponse], error)
 	ListSymptoms(context.Context, *connect.Request[v1.ListSymptomsRequest]) (*connect.Response[v1.ListSymptomsResponse], error)
 	ListProxies(context.Context, *connect.Request[v1.ListProxiesRequest]) (*connect.Response[v1.ListProxiesResponse], error)
 	ListPlans(context.Context, *connect.Request[v1.ListPlansRequest]) (*connect.Response[v1.ListPlansResponse], error)
@@ -363,6 +382,12 @@ func NewSluiceServiceHandler(svc SluiceServiceHandler, opts ...connect.HandlerOp
 		SluiceServiceGetGroupProcedure,
 		svc.GetGroup,
 		connect.WithSchema(sluiceServiceMethods.ByName("GetGroup")),
+		connect.WithHandlerOptions(opts...),
+	)
+	sluiceServiceGetStatisticsHandler := connect.NewUnaryHandler(
+		SluiceServiceGetStatisticsProcedure,
+		svc.GetStatistics,
+		connect.WithSchema(sluiceServiceMethods.ByName("GetStatistics")),
 		connect.WithHandlerOptions(opts...),
 	)
 	sluiceServiceListSymptomsHandler := connect.NewUnaryHandler(
@@ -451,6 +476,8 @@ func NewSluiceServiceHandler(svc SluiceServiceHandler, opts ...connect.HandlerOp
 			sluiceServiceGetTopologyHandler.ServeHTTP(w, r)
 		case SluiceServiceGetGroupProcedure:
 			sluiceServiceGetGroupHandler.ServeHTTP(w, r)
+		case SluiceServiceGetStatisticsProcedure:
+			sluiceServiceGetStatisticsHandler.ServeHTTP(w, r)
 		case SluiceServiceListSymptomsProcedure:
 			sluiceServiceListSymptomsHandler.ServeHTTP(w, r)
 		case SluiceServiceListProxiesProcedure:
@@ -496,6 +523,10 @@ func (UnimplementedSluiceServiceHandler) GetTopology(context.Context, *connect.R
 
 func (UnimplementedSluiceServiceHandler) GetGroup(context.Context, *connect.Request[v1.GetGroupRequest]) (*connect.Response[v1.GetGroupResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.SluiceService.GetGroup is not implemented"))
+}
+
+func (UnimplementedSluiceServiceHandler) GetStatistics(context.Context, *connect.Request[v1.GetStatisticsRequest]) (*connect.Response[v1.GetStatisticsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.SluiceService.GetStatistics is not implemented"))
 }
 
 func (UnimplementedSluiceServiceHandler) ListSymptoms(context.Context, *connect.Request[v1.ListSymptomsRequest]) (*connect.Response[v1.ListSymptomsResponse], error) {
