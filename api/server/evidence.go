@@ -24,6 +24,10 @@ type Evidence struct {
 	Registry  Registry
 	Symptoms  Symptoms              // nil: none are known
 	Overlays  func() []mesh.Overlay // in force, nil: none are known
+
+	// MostMissed is the greatest bound on missed edges with which evidence may choose among
+	// the edges of a symptom's group, 0 = any (topology.Symptom).
+	MostMissed float64
 }
 
 // Graph implements Topology.
@@ -128,7 +132,7 @@ func (e *Evidence) Group(question *sluicev1.GetGroupRequest) (*sluicev1.GetGroup
 
 // symptom is the present symptom of service, or the one that the question describes.
 func (e *Evidence) symptom(service mesh.Service, question *sluicev1.GetGroupRequest) (topology.Symptom, error) {
-	symptom := topology.Symptom{Service: service, Window: question.GetWindow().AsDuration()}
+	symptom := topology.Symptom{Service: service, Window: question.GetWindow().AsDuration(), MostMissed: e.MostMissed}
 	for _, present := range e.symptoms() {
 		if present.Service == service {
 			symptom.Onset = present.Onset
