@@ -138,6 +138,15 @@ WARM ?= 10
 soak: build bin/e2e-soak ## RUN=telemetry: real exporters feed a real sluiced at its limit for WARM and MINUTES, the latter judged
 	@bin/e2e-soak -run $(or $(RUN),telemetry) -warm $(WARM) -minutes $(MINUTES) -out $(or $(OUT),soak.json)
 
+RECORDINGS ?= recordings
+
+.PHONY: record false-alarms
+record: build bin/e2e-app bin/e2e-recording ## MINUTES of the demo mesh in which nothing happens, added to RECORDINGS
+	@bin/e2e-recording record -minutes $(MINUTES) -topology $(TOPOLOGY) -rps $(RPS) -seed $(SEED) -dir $(RECORDINGS)
+
+false-alarms: bin/e2e-recording ## RECORDINGS replayed through the harm monitor: every alarm is a false one
+	@bin/e2e-recording replay -dir $(RECORDINGS) -out $(or $(OUT),alarms.json)
+
 DATA ?=
 
 .PHONY: topology
