@@ -9,8 +9,11 @@ import (
 	"github.com/sluicemesh/sluice/mesh"
 )
 
-// probeAgainIn is how long the world is left alone before it is looked at again.
-const probeAgainIn = time.Second
+// How long the world is left alone before it is looked at again.
+const (
+	probeAgainIn = time.Second      // it has not answered, or a restart is under way
+	strayAgainIn = 10 * time.Second // an overlay that nobody owns was to be withdrawn
+)
 
 // led begins a leader's term. What the leader before it had ordered may or may not
 // have happened, so nothing is begun until the world has been looked at.
@@ -49,6 +52,15 @@ func (t *turn) probeAgain() {
 	t.probe()
 }
 
+// strayAgain looks whether what nobody owns is gone: nobody answers for its withdrawal.
+func (t *turn) strayAgain() {
+	if t.recovering {
+		return // the look that is out tells
+	}
+	t.emit(Probe{})
+	t.set(TimerID{Name: timerStray}, strayAgainIn)
+}
+
 // orphaned reports whether a plan waits for a restart that an earlier leader ordered.
 func (t *turn) orphaned() bool {
 	for _, p := range t.plans {
@@ -69,12 +81,13 @@ func (s *step) orphan(term uint64) bool {
 }
 
 // probed tells what is in force. The first answer of a term gives every open plan its
-// owner; later ones only tell how orphaned restarts went.
+// owner; later ones only tell how orphaned restarts went, and whether strays are gone.
 func (t *turn) probed(ev Probed) {
 	if t.recovering {
 		t.takeOver(ev)
 		return
 	}
+	t.withdrawStrays(ev.Overlays)
 	for _, q := range slices.Clone(t.plans) {
 		if q.Phase == Compensating {
 			t.adopt(t.edit(q.ID), ev.Instances)
@@ -292,14 +305,21 @@ func (t *turn) giveUpRestart(p *plan, i int, why string) {
 	t.stop(stepTimer(p.ID, s.Step.ID, timerDeadline))
 }
 
-// withdrawStrays removes overlays that no open plan owns.
+// withdrawStrays removes overlays that no open plan owns, and looks again later whether
+// that was done: a plan that is not known has no step that could wait for it.
 func (t *turn) withdrawStrays(overlays []mesh.Overlay) {
+	t.stop(TimerID{Name: timerStray})
+	stray := false
 	for _, o := range overlays {
 		owned := slices.ContainsFunc(t.plans, func(p *plan) bool {
 			return slices.ContainsFunc(p.steps, func(s step) bool { return s.inForce && s.overlay.Key == o.Key })
 		})
-		if !owned {
+		if !owned && !planted("strays-left") {
+			stray = true
 			t.emit(Withdraw{Plan: PlanID(o.Plan), Step: isa.StepID(o.Step), Key: o.Key, Generation: Generation(o.Generation)})
 		}
+	}
+	if stray && !planted("stray-tried-once") {
+		t.set(TimerID{Name: timerStray}, strayAgainIn)
 	}
 }

@@ -48,6 +48,8 @@ func Bugs() []Bug {
 		{"withdraw-unwatched", "I5", "no timer for the answer to a Withdraw"},
 		{"limit-never-expires", "I5", "no timer for the end of a lease"},
 		{"probe-unwatched", "I5", "a new leader does not look again"},
+		{"strays-left", "I5", "an overlay that no plan owns is left where it is"},
+		{"stray-tried-once", "I5", "nobody looks whether such an overlay is gone"},
 		{"generation-outside-state", "I6", "generations are counted outside the state"},
 		{"edits-in-place", "I6", "Step changes the state that it was given"},
 		{"compaction-forgets-timers", "I5", "a compacted journal does not know what is to be waited for"},

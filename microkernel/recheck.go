@@ -73,14 +73,43 @@ func (t *turn) viewedAgain(p *plan, now View) {
 func (t *turn) unsafe(p *plan, i int) string {
 	switch a := p.steps[i].Step.Action.(type) {
 	case isa.Drain:
+		drain := drainOverlay(a, &p.Present, &t.policy)
 		if planted("floor-on-first-view") {
-			return beside(&a, drainOverlay(a, &p.Present, &t.policy), &p.View, &p.View, &t.policy)
+			return beside(&a, drain, &p.View, &p.View, &t.policy)
 		}
-		return beside(&a, drainOverlay(a, &p.Present, &t.policy), &p.View, &p.Present, &t.policy)
+		return beside(&a, drain, p.carriers(a.Target.Service), &p.Present, &t.policy)
 	case isa.Restart:
 		return p.quorate(a)
 	}
 	return ""
+}
+
+// carriers is what service was when the plan got its locks, as to its load, with what has
+// come up since: a drain that takes that off, too, takes off what could carry the load.
+// Where nothing was ready then, the load is what is known of it now.
+func (p *plan) carriers(service mesh.Service) *View {
+	then, now := p.View.Find(service), p.Present.Find(service)
+	if then == nil || now == nil {
+		return &p.View
+	}
+	if then.Utilisation <= 0 {
+		return &View{Services: []ServiceView{*now}}
+	}
+	out := *then
+	out.Instances = slices.Clone(then.Instances)
+	for i := range now.Instances {
+		in := &now.Instances[i]
+		if in.State != mesh.Ready {
+			continue
+		}
+		if was := instance(&out, in.UID); was != nil {
+			was.State = mesh.Ready
+		} else {
+			out.Instances = append(out.Instances, *in)
+		}
+	}
+	out.Utilisation *= float64(then.ReadyCount()) / float64(max(1, out.ReadyCount()))
+	return &View{Services: []ServiceView{out}}
 }
 
 // quorate says why a restart would leave too few members of a quorum service, "" if it

@@ -62,8 +62,8 @@ func (s *script) kernelEvent(d *datadriven.TestData, at microkernel.Stamp, plan 
 		if name := arg(d, 2); name != "" {
 			timer.Step, timer.Name = isa.StepID(arg(d, 1)), name
 		}
-		if plan == "probe" {
-			timer, plan = microkernel.TimerID{Name: "probe"}, ""
+		if plan == "probe" || plan == "stray" {
+			timer, plan = microkernel.TimerID{Name: plan}, ""
 		}
 		if due, set := s.timers[timer]; set && due > s.now {
 			s.now, at.At = due, due

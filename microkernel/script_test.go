@@ -226,6 +226,8 @@ func (s *script) attribute(d *datadriven.TestData, v *microkernel.ServiceView, a
 		v.Quorum = number(s.t, value)
 	case "min":
 		v.MinAvailable = number(s.t, value)
+	case "used":
+		v.Utilisation = float64(number(s.t, value)) / 100
 	case "takes":
 		v.Takes = value == "yes"
 	case "cannot":

@@ -213,6 +213,7 @@ const (
 	timerAnswer   = "answer"   // an inverse that nobody answers
 	timerRetry    = "retry"    // an inverse that failed is tried again
 	timerProbe    = "probe"    // the world is looked at again
+	timerStray    = "stray"    // an overlay that nobody owned is looked for again
 	timerLook     = "look"     // nobody told the facts at a gate
 )
 
@@ -235,7 +236,7 @@ func (t *turn) fired(ev Fired) {
 	t.ownTimerList()
 	t.timers = slices.Delete(t.timers, i, i+1)
 	if ev.Timer.Plan == "" {
-		t.probeAgain()
+		t.kernelFired(ev.Timer.Name)
 		return
 	}
 	p := t.edit(ev.Timer.Plan)
@@ -247,6 +248,14 @@ func (t *turn) fired(ev Fired) {
 		return
 	}
 	t.planFired(p, ev.Timer.Name)
+}
+
+func (t *turn) kernelFired(name string) {
+	if name == timerStray {
+		t.strayAgain()
+		return
+	}
+	t.probeAgain()
 }
 
 func (t *turn) planFired(p *plan, name string) {

@@ -40,5 +40,7 @@ func unfindable() map[string]string {
 		"rate-by-name":              "it takes more proposals than two to be metered",
 		"floor-on-first-view":       "nobody asks for more instances while a plan runs",
 		"compaction-forgets-timers": "its journals are not compacted",
+		"strays-left":               "its journals are never older than its world",
+		"stray-tried-once":          "its journals are never older than its world",
 	}
 }

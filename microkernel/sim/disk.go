@@ -89,6 +89,9 @@ func (r *run) damage() time.Duration {
 	r.state = r.disk.recover()
 	r.trace("OLDER COPY of %d events, %d are lost", len(r.disk.synced), lost)
 	r.world.regress(&r.state)
+	for _, rec := range r.state.OpenRecords() {
+		r.behind[rec.ID] = true
+	}
 	return down
 }
 

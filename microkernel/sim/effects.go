@@ -95,7 +95,7 @@ func (r *run) apply(e microkernel.Apply) {
 			in.took = s.ready(w.now) - s.spared(e.Overlay.Drain, w.now)
 		}
 	}
-	in.unknown = false
+	in.unknown = r.stale && r.regressed && !r.journalled(e)
 	in.overlay = e.Overlay
 	in.leaseEnd = w.now.Add(e.Overlay.Lease)
 	last, nack := w.now, false
@@ -115,6 +115,14 @@ func (r *run) apply(e microkernel.Apply) {
 			}
 		})
 	}
+}
+
+// journalled reports whether the journal, as it is now, knows of the order. The late order
+// of a process whose part of the journal is lost is known to nobody.
+func (r *run) journalled(e microkernel.Apply) bool {
+	return slices.ContainsFunc(r.state.Overlays(), func(o mesh.Overlay) bool {
+		return o.Key == e.Overlay.Key && o.Plan == e.Overlay.Plan && o.Step == e.Overlay.Step && o.Generation == e.Overlay.Generation
+	})
 }
 
 // push1 pushes to one proxy and reports whether it NACKs.

@@ -22,7 +22,7 @@ func zeros(c *Counts) []string {
 		"scale-failed", "rollback-failed", "owner-change", "long-outage", "crash-before-sync", "crash-after-sync", "crash-mid-effects", "crash-after-effects",
 		"broken-mesh", "clock-back", "clock-forward", "corrupt-journal", "older-copy", "split-brain", "stale-effect",
 		"stale-effect-refused", "stale-answer", "compaction", "compaction-under-plans", "crash-before-compaction", "crash-after-compaction",
-		"long-lived-snapshot", "crowded", "measured", "headroom-change", "floor-change", "floor-on-old-view", "resumed-while-recovering", "incident", "epoch-change", "pause", "abort", "judged-harm", "judged-clean", "judged-not-recovered", "judged-inconclusive")
+		"long-lived-snapshot", "crowded", "measured", "headroom-change", "floor-change", "floor-on-old-view", "stray", "resumed-while-recovering", "incident", "epoch-change", "pause", "abort", "judged-harm", "judged-clean", "judged-not-recovered", "judged-inconclusive")
 	need("phase", c.Phases, "held", "queued", "running", "verifying", "compensating", "committed", "compensated", "frozen", "refused")
 	need("crash in phase", c.CrashPhases, "held", "queued", "running", "verifying", "compensating")
 	need("invariant", c.Invariants, "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9")

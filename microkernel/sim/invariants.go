@@ -31,6 +31,9 @@ func (r *run) checkState(ev microkernel.Event, effects []microkernel.Effect) {
 	for i := range r.rules {
 		r.holds(r.rules[i].Name, r.rules[i].Broken(&r.state))
 	}
+	if seen, ok := ev.(microkernel.Probed); ok {
+		r.holds("I5", r.strays(seen, effects))
+	}
 	for _, e := range effects {
 		r.checkLook(e)
 		switch e := e.(type) {
@@ -295,7 +298,7 @@ func (r *run) belowFloor(s *service) string {
 	if left >= need || left == 0 && in.overlay.Drain.OnEmpty != mesh.OnEmptyNone {
 		return ""
 	}
-	if left >= r.floorSeen(in, s, could) || r.regressed {
+	if left >= r.floorSeen(in, s, could) || in.unknown || r.behind[microkernel.PlanID(in.overlay.Plan)] {
 		r.counts.Faults["floor-on-old-view"]++
 		return ""
 	}
@@ -319,6 +322,9 @@ func (r *run) floorSeen(in *installed, s *service, could int) int {
 	seen, was := 0, *s
 	if v := facts.Find(s.name); v != nil {
 		seen, was.least = v.ReadyCount(), min(s.least, v.MinAvailable)
+		if drain := in.overlay.Drain; spares(v, drain) == 0 && drain.OnEmpty != mesh.OnEmptyNone {
+			return 0 // all was held or shed: what is left has come up since
+		}
 	}
 	return was.floor(min(could, seen))
 }
@@ -343,8 +349,35 @@ func (r *run) checkReboot(e microkernel.Reboot, p *process) {
 	r.world.done[step] = p.ref
 }
 
+// strays is I5 of a look at the world: what it shows and nobody owns is ordered away, and
+// will be looked for again. It is what becomes of overlays that a lost journal ordered.
+func (r *run) strays(seen microkernel.Probed, effects []microkernel.Effect) string {
+	owned := r.state.Overlays()
+	for _, o := range seen.Overlays {
+		if slices.ContainsFunc(owned, func(own mesh.Overlay) bool { return own.Key == o.Key }) {
+			continue
+		}
+		withdrawn, again := false, false
+		for _, e := range effects {
+			w, withdraws := e.(microkernel.Withdraw)
+			withdrawn = withdrawn || withdraws && w.Key == o.Key && uint64(w.Generation) >= o.Generation
+			timer, sets := e.(microkernel.SetTimer)
+			again = again || sets && timer.Timer.Plan == ""
+		}
+		r.counts.Faults["stray"]++
+		switch {
+		case !withdrawn:
+			return fmt.Sprintf("I5: %s %s was seen in force, and nobody withdraws it", o.Key.Kind, o.Key.Callee)
+		case !again:
+			return fmt.Sprintf("I5: %s %s is withdrawn, and nobody looks again", o.Key.Kind, o.Key.Callee)
+		}
+	}
+	return ""
+}
+
 // checkOwned is I5 in the world: an overlay that any proxy obeys has an owner that
-// knows of it, unless the journal that knew of it is lost.
+// knows of it, unless the journal that knew of it is lost: then the next look at the world
+// must find it (strays).
 func (r *run) checkOwned() {
 	if len(r.world.overlays) == 0 {
 		r.holds("I5", "")

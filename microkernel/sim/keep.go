@@ -110,16 +110,22 @@ func (r *run) lookedBefore(plan microkernel.PlanID, o *mesh.Overlay) string {
 	if v == nil {
 		return fmt.Sprintf("I3: %s drains %s, which is not to be seen", plan, o.Key.Callee)
 	}
-	left := 0
-	for i := range v.Instances {
-		if in := &v.Instances[i]; in.State == mesh.Ready && !slices.Contains(o.Drain.Instances, in.UID) {
-			left++
-		}
-	}
+	left := spares(v, o.Drain)
 	if least := max(1, v.MinAvailable); left < least && (left > 0 || o.Drain.OnEmpty == mesh.OnEmptyNone) {
 		return fmt.Sprintf("I3: %d instances of %s are left, and %d were just asked for", left, v.Name, least)
 	}
 	return ""
+}
+
+// spares counts the instances that were seen ready and that a drain leaves.
+func spares(v *microkernel.ServiceView, drain *mesh.DrainOverlay) int {
+	n := 0
+	for i := range v.Instances {
+		if in := &v.Instances[i]; in.State == mesh.Ready && !slices.Contains(drain.Instances, in.UID) {
+			n++
+		}
+	}
+	return n
 }
 
 // checkCrowd is I3 over plans: what begins shares no direct caller without headroom with a

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -25,6 +26,7 @@ type report struct {
 	Schema         string         `json:"schema"`
 	Version        string         `json:"version"`
 	Commit         string         `json:"commit"`
+	Build          string         `json:"build"` // SHA-256 of the program, hex
 	Started        time.Time      `json:"started"`
 	Seconds        float64        `json:"seconds"`
 	From           uint64         `json:"from"` // first seed
@@ -66,6 +68,7 @@ func Main(args []string, stdout io.Writer) int {
 	keep := flags.String("keep", "", "with -replay: the only choices that are taken, as -shrink prints them")
 	shrink := flags.Bool("shrink", false, "make the failing run of seed -from as short as it gets, and print it")
 	same := flags.Bool("digest", false, "print one digest of all that the seeds did, to compare two builds")
+	parts := flags.String("parts", "", "folder to which the seeds go in parts: what is there already is not run again")
 	pooled := flags.Bool("pool", false, "add up the reports that are named as arguments, of runs over other seeds")
 	planted := flags.Bool("planted", false, "plant one bug after the other and say which invariant finds it (build tag planted)")
 	bug := flags.String("bug", "", "with -planted: this one only")
@@ -100,12 +103,13 @@ func Main(args []string, stdout io.Writer) int {
 	if *same {
 		return digest(*from, *seeds, stdout)
 	}
-	rep := runAll(*from, *seeds)
-	if *out != "" {
-		if err := write(*out, rep); err != nil {
-			fmt.Fprintln(stdout, err)
-			return 2
-		}
+	rep, err := inParts(*parts, *from, *seeds, stdout)
+	if err == nil && *out != "" {
+		err = write(*out, rep)
+	}
+	if err != nil {
+		fmt.Fprintln(stdout, err)
+		return 2
 	}
 	return summarise(rep, stdout)
 }
@@ -149,7 +153,7 @@ func runAll(from uint64, seeds int) *report {
 
 func summary(c *Counts) *report {
 	rep := &report{
-		Schema: schema, Version: "dev", Crashes: c.Crashes, DoubleCrashes: c.DoubleCrashes, Violations: []Violation{},
+		Schema: schema, Version: "dev", Build: build(), Crashes: c.Crashes, DoubleCrashes: c.DoubleCrashes, Violations: []Violation{},
 		Faults: c.Faults, Phases: c.Phases, CrashPhases: c.CrashPhases, Invariants: c.Invariants, Effects: c.Effects,
 		Principals: c.Principals,
 		Plans: plans{
@@ -165,6 +169,20 @@ func summary(c *Counts) *report {
 		}
 	}
 	return rep
+}
+
+// build is the SHA-256 of this program, "" if it cannot be read: another kernel, or another
+// world, is another program.
+func build() string {
+	path, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	program, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(program))
 }
 
 func write(path string, rep *report) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/sluicemesh/sluice/microkernel"
@@ -49,18 +50,24 @@ func readAll(paths []string) ([]*report, error) {
 }
 
 // apart reports why the reports cannot be pooled: nothing to pool, another build, or
-// seeds that were run twice.
+// seeds that were run twice or not at all.
 func apart(reports []*report) error {
 	if len(reports) == 0 {
 		return fmt.Errorf("-pool wants the reports as arguments")
 	}
 	for i, rep := range reports {
-		if rep.Schema != schema || rep.Commit != reports[0].Commit {
-			return fmt.Errorf("the report from seed %d is of schema %s, commit %q; the first is of %s, %q", rep.From, rep.Schema,
-				rep.Commit, schema, reports[0].Commit)
+		if rep.Schema != schema || rep.Commit != reports[0].Commit || rep.Build != reports[0].Build {
+			return fmt.Errorf("the report from seed %d is of schema %s, commit %q, build %q; the first is of %s, %q, %q", rep.From,
+				rep.Schema, rep.Commit, rep.Build, schema, reports[0].Commit, reports[0].Build)
 		}
-		if i > 0 && rep.From < reports[i-1].From+uint64(reports[i-1].Seeds) {
+		if i == 0 {
+			continue
+		}
+		switch next := reports[i-1].From + uint64(reports[i-1].Seeds); {
+		case rep.From < next:
 			return fmt.Errorf("seed %d is in two reports", rep.From)
+		case rep.From > next:
+			return fmt.Errorf("seeds %d to %d are in no report", next, rep.From-1)
 		}
 	}
 	return nil
@@ -79,7 +86,7 @@ func merge(reports []*report) *report {
 		})
 	}
 	out := summary(&total)
-	out.Commit, out.Version, out.Started, out.From = reports[0].Commit, reports[0].Version, reports[0].Started, reports[0].From
+	out.Commit, out.Build, out.Version, out.Started, out.From = reports[0].Commit, reports[0].Build, reports[0].Version, reports[0].Started, reports[0].From
 	out.LeastEvents = reports[0].LeastEvents
 	for _, rep := range reports {
 		out.Seconds += rep.Seconds
@@ -91,4 +98,46 @@ func merge(reports []*report) *report {
 	out.SeedsPerMinute = float64(out.Seeds) / out.Seconds * 60
 	out.Zeros = zeros(&total)
 	return out
+}
+
+// partSeeds is how many seeds one part of a long run has.
+const partSeeds = 10_000
+
+// inParts runs the seeds, in parts whose reports go to dir; without a dir in one go. A part
+// of the same build that is there already is not run again.
+func inParts(dir string, from uint64, seeds int, stdout io.Writer) (*report, error) {
+	if dir == "" {
+		return runAll(from, seeds), nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("folder for the parts: %w", err)
+	}
+	var reports []*report
+	for done := 0; done < seeds; done += partSeeds {
+		rep, err := part(dir, from+uint64(done), min(partSeeds, seeds-done))
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(stdout, "seeds %d to %d: %d violations\n", rep.From, rep.From+uint64(rep.Seeds)-1, len(rep.Violations))
+		reports = append(reports, rep)
+	}
+	return merge(reports), nil
+}
+
+// part returns the report on some seeds: the one that is in dir, or else a new one.
+func part(dir string, from uint64, seeds int) (*report, error) {
+	path := filepath.Join(dir, fmt.Sprintf("part-%d.json", from))
+	if have, err := readAll([]string{path}); err == nil {
+		if rep := have[0]; rep.Schema == schema && rep.Build == build() && rep.From == from && rep.Seeds == seeds {
+			return rep, nil
+		}
+	}
+	rep := runAll(from, seeds)
+	if err := write(path+".new", rep); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return nil, fmt.Errorf("write a part: %w", err)
+	}
+	return rep, nil
 }

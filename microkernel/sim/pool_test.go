@@ -47,4 +47,33 @@ func TestPooledPartsAreTheWhole(t *testing.T) {
 	if code := pool([]string{whole, b}, "", &says); code != 2 || !strings.Contains(says.String(), "seed 3 is in two reports") {
 		t.Errorf("overlapping reports: exit %d, %q", code, &says)
 	}
+	says.Reset()
+	if code := pool([]string{a, part("c.json", 8, 1)}, "", &says); code != 2 || !strings.Contains(says.String(), "seeds 3 to 7 are in no report") {
+		t.Errorf("a gap between reports: exit %d, %q", code, &says)
+	}
+}
+
+// TestAPartThatIsThereIsNotRunAgain looks at what the second of two runs takes over: a part
+// of this build, and none of another.
+func TestAPartThatIsThereIsNotRunAgain(t *testing.T) {
+	dir := t.TempDir()
+	run := func() *report {
+		rep, err := inParts(dir, 1, 3, &bytes.Buffer{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rep
+	}
+	first := run()
+	if again := run(); !again.Started.Equal(first.Started) || again.Events != first.Events {
+		t.Errorf("started %v with %d events, then %v with %d; want the same", first.Started, first.Events, again.Started, again.Events)
+	}
+	old, path := *first, filepath.Join(dir, "part-1.json")
+	old.Build, old.Events = "another", 0
+	if err := write(path, &old); err != nil {
+		t.Fatal(err)
+	}
+	if again := run(); again.Events != first.Events {
+		t.Errorf("%d events, want %d: the part is of another build", again.Events, first.Events)
+	}
 }

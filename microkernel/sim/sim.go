@@ -59,17 +59,18 @@ type run struct {
 	state      microkernel.State
 	disk       disk
 	queue      deliveries
-	order      int                 // of deliveries at one instant
-	process    int                 // incarnation of the control plane; deliveries to a former one are lost
-	leader     int                 // the process that the world obeys; effects of former ones are refused
-	stale      bool                // a former process acts: nobody takes its answers
-	skew       time.Duration       // of the wall clock
-	base       microkernel.Instant // of the process's clock ...
-	started    microkernel.Instant // ... at this instant of the world
-	choices    int                 // that could be taken so far
-	taken      []int               // those that were
-	verdicts   []string            // of this seed, in order, where I9 is judged
-	regressed  bool                // an older copy of the journal was put back
+	order      int                         // of deliveries at one instant
+	process    int                         // incarnation of the control plane; deliveries to a former one are lost
+	leader     int                         // the process that the world obeys; effects of former ones are refused
+	stale      bool                        // a former process acts: nobody takes its answers
+	skew       time.Duration               // of the wall clock
+	base       microkernel.Instant         // of the process's clock ...
+	started    microkernel.Instant         // ... at this instant of the world
+	choices    int                         // that could be taken so far
+	taken      []int                       // those that were
+	verdicts   []string                    // of this seed, in order, where I9 is judged
+	regressed  bool                        // an older copy of the journal was put back ...
+	behind     map[microkernel.PlanID]bool // ... by which these plans were open
 	rules      []microkernel.Invariant
 	proofs     map[given]int               // the process that was given one last
 	timers     map[microkernel.TimerID]int // the delivery that stands for each timer
@@ -138,7 +139,7 @@ func newRun(seed uint64, o Options) *run {
 	r.disk.policy, r.disk.base = r.state.Policy(), r.state
 	r.timers = map[microkernel.TimerID]int{}
 	r.proofs = map[given]int{}
-	r.drains, r.pausedAlone = map[stepID]bool{}, map[microkernel.PlanID]bool{}
+	r.drains, r.pausedAlone, r.behind = map[stepID]bool{}, map[microkernel.PlanID]bool{}, map[microkernel.PlanID]bool{}
 	r.baselines = map[microkernel.PlanID][]microkernel.Baseline{}
 	r.rules = microkernel.Invariants()
 	return r

@@ -86,7 +86,7 @@ type installed struct {
 	leaseEnd microkernel.Instant
 	broken   microkernel.Instant // until then nothing can be withdrawn
 	took     int                 // ready instances that a drain took off when it was applied
-	unknown  bool                // the part of the journal that knew of it is lost
+	unknown  bool                // the part of the journal that ordered it is lost
 }
 
 // proxy is what one proxy does with one overlay.
