@@ -2,7 +2,7 @@ package main
 
 // benches lists what can be measured, in the order of the report.
 func benches() []Bench {
-	return []Bench{
+	return append([]Bench{
 		ingest(),
 		rebuild("graph_rebuild_5k", 0),
 		rebuild("graph_rebuild_5k_cycles", reversedEdges),
@@ -18,5 +18,5 @@ func benches() []Bench {
 		heapPerProxy(),
 		envoy30(),
 		gateAfterInFlight(),
-	}
+	}, noticeStrong()...)
 }
