@@ -44,7 +44,12 @@ func Export(path string, visit func(Sealed) error) (Summary, error) {
 	if _, err := os.Stat(path); err != nil {
 		return Summary{}, err
 	}
-	return read(directory{path: path, readOnly: true}, func(before Hash, r record) error {
+	return ExportDisk(directory{path: path, readOnly: true}, visit)
+}
+
+// ExportDisk is Export for any Disk.
+func ExportDisk(disk Disk, visit func(Sealed) error) (Summary, error) {
+	return read(disk, func(before Hash, r record) error {
 		return visit(Sealed{Seq: r.seq, Term: r.term, Before: before, Hash: r.hash, Payload: r.payload})
 	})
 }
