@@ -60,13 +60,14 @@ REQUESTS ?= 20000
 MESH     ?=
 KILL     ?=
 KILLS    ?=
+WORKERS  ?= 1
 RUNS     ?= 1
 URLPATH  ?= /
 
 .PHONY: planned
 planned: e2e-programs ## restart healthy services in turn under load, beside a naive restart
 	@bin/e2e-planned -seed $(SEED) -rps $(RPS) -requests $(REQUESTS) -out $(or $(OUT),planned.json) \
-	  -runs $(RUNS) $(if $(MESH),-mesh $(MESH) -path $(URLPATH)) $(if $(KILL),-kill $(KILL)) $(if $(KILLS),-kills $(KILLS))
+	  -topology $(TOPOLOGY) -workers $(WORKERS) -runs $(RUNS) $(if $(MESH),-mesh $(MESH) -path $(URLPATH)) $(if $(KILL),-kill $(KILL)) $(if $(KILLS),-kills $(KILLS))
 
 # --- tests ---------------------------------------------------------------------
 
@@ -106,11 +107,12 @@ fresh: ## fail if a generated file is stale
 SEEDS  ?= 1000
 FROM   ?= 1
 REPLAY ?=
+PARTS  ?=
 
 .PHONY: sim
-sim: ## simulate the kernel with faults and crashes; SEED=n REPLAY=1 prints one run
+sim: ## simulate the kernel with faults and crashes; SEED=n REPLAY=1 prints one run, PARTS=folder lets a long one go on
 	@go run ./microkernel/sim/cmd $(if $(REPLAY),-replay -from $(SEED) -seeds 1,-seeds $(SEEDS) -from $(FROM)) \
-	  -out $(or $(OUT),sim.json)
+	  $(if $(PARTS),-parts '$(PARTS)') -out $(or $(OUT),sim.json)
 
 ROWS     ?=
 VARIANTS ?= 10
@@ -124,8 +126,10 @@ RUN ?=
 
 .PHONY: rolling
 rolling: RUNS = 3
-rolling: ## hard restarts in turn on real Envoys: gated, ACKed only, and not drained
+rolling: e2e-programs ## hard restarts in turn on real Envoys: gated, ACKed only, not drained; then by an operator
 	@go run -ldflags '$(LDFLAGS)' ./e2e/bench rolling -seed $(SEED) -runs $(RUNS) -out $(or $(OUT),rolling.json)
+	@bin/e2e-planned -topology fan -service fan/pair -rolling 10 -rps 100 -seed $(SEED) -runs $(RUNS) -workers 2 \
+	  -out rolling-operator.json
 
 .PHONY: bench
 bench: ## figures beside their references; RUN=regexp selects rows

@@ -118,4 +118,5 @@ type Capability struct {
 	InPlace                                  bool  // restart without a new instance
 	Grade                                    Grade // the best proof to be had
 	Lapses                                   bool  // the overlay ends by itself when the lease does
+	Proxyless                                bool  // gRPC clients without a proxy take part: what they cannot do is unsupported
 }

@@ -147,6 +147,9 @@ func (j *judgement) canDrain(i int, a isa.Drain) {
 	case !c.Grade.AtLeast(least):
 		j.reject(isa.CodeNotDrainable, stepPath(i, ".drain"), fmt.Sprintf("the best proof to be had of %s is of grade %q, policy demands %s",
 			s.Name, c.Grade, least), "see the capability matrix")
+	case a.OnEmpty == mesh.OnEmptyHold && !c.Hold && c.Proxyless:
+		j.reject(isa.CodeUnsupported, stepPath(i, ".drain"), "requests to "+string(s.Name)+
+			" cannot be held by gRPC clients without a proxy", "reroute them")
 	case a.OnEmpty == mesh.OnEmptyHold && !c.Hold:
 		j.reject(isa.CodeHoldUnavailable, stepPath(i, ".drain"), "requests to "+string(s.Name)+" cannot be held", "use shed or reroute")
 	case a.OnEmpty == mesh.OnEmptyShed && !c.Shed:

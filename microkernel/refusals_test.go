@@ -34,6 +34,12 @@ func lone(change func(*microkernel.View)) microkernel.View {
 	return v
 }
 
+// alone leaves the service one instance, all of whose traffic must be held.
+func alone(v *microkernel.View, c mesh.Capability) {
+	s := &v.Services[0]
+	s.Instances, s.Replicas, s.Capability = s.Instances[:1], 1, c
+}
+
 // led is a kernel that takes plans.
 func led(policy microkernel.Policy) microkernel.State {
 	s, _ := microkernel.Step(microkernel.New(policy), microkernel.Led{Term: 1, Policy: policy})
@@ -84,6 +90,12 @@ func TestWhoMayActOnWhatAndWhen(t *testing.T) {
 		{"hardly known", "hold:insufficient-evidence", agent, age, nil},
 		{"known for long", "admit", agent, age, func(v *microkernel.View) { v.Services[0].Known = 2 * time.Hour }},
 		{"declared", "admit", agent, age, func(v *microkernel.View) { v.Services[0].Declares = true }},
+		{"nothing can hold its requests", "reject:hold-unavailable", agent, nil, func(v *microkernel.View) {
+			alone(v, mesh.Capability{Drain: true, Shed: true, InPlace: true, Grade: mesh.GradeA})
+		}},
+		{"gRPC clients without a proxy hold nothing", "reject:unsupported", agent, nil, func(v *microkernel.View) {
+			alone(v, mesh.Capability{Drain: true, InPlace: true, Grade: mesh.GradeA, Proxyless: true})
+		}},
 	} {
 		policy := microkernel.DefaultPolicy()
 		if c.policy != nil {

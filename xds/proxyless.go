@@ -141,7 +141,7 @@ func CapabilityIn(world *mesh.World, state *mesh.ServiceState) mesh.Capability {
 	if !calls && !own {
 		return c
 	}
-	can := mesh.Capability{Drain: c.Drain, Reroute: c.Reroute, InPlace: true, Grade: c.Grade}
+	can := mesh.Capability{Drain: c.Drain, Reroute: c.Reroute, InPlace: true, Grade: c.Grade, Proxyless: true}
 	if own || !sidecars(state) { // only callers can tell
 		can.Drain, can.Reroute, can.Grade = callers > 0, callers > 0, mesh.GradeC
 	}

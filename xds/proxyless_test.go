@@ -72,12 +72,12 @@ func TestProxylessEndpoints(t *testing.T) {
 // One caller that is a gRPC client takes away what it cannot do, and no more.
 func TestProxylessCapability(t *testing.T) {
 	world := clients()
-	want := mesh.Capability{Drain: true, Reroute: true, InPlace: true, Grade: mesh.GradeA}
+	want := mesh.Capability{Drain: true, Reroute: true, InPlace: true, Grade: mesh.GradeA, Proxyless: true}
 	if got := xds.CapabilityIn(world, world.Find("shop/cart")); got != want {
 		t.Errorf("shop/cart: got %+v, want %+v", got, want)
 	}
 	if got, want := xds.CapabilityIn(world, world.Find("shop/web")), (mesh.Capability{
-		Drain: true, Reroute: true, InPlace: true, Grade: mesh.GradeC,
+		Drain: true, Reroute: true, InPlace: true, Grade: mesh.GradeC, Proxyless: true,
 	}); got != want {
 		t.Errorf("shop/web, which is itself one: got %+v, want %+v", got, want)
 	}

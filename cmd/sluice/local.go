@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -41,6 +42,8 @@ each behind a real Envoy, with sluiced and the agents. No privileges are needed.
 type localMesh struct {
 	state, file, mode            string
 	detach, autoRestart, observe bool
+	limits                       []string
+	workers                      int
 	notify                       int // descriptor on which a detached supervisor reports, 0 = none
 	signal                       string
 	follow                       bool
@@ -62,6 +65,9 @@ was killed leaves its children running; up on the same state directory takes the
 		"restart applications that exit or fail three health checks, without asking Sluice (a control arm)")
 	flags.StringVar(&l.mode, "mode", "", "mode of the control plane: Observe, Propose or Enforce (default Enforce)")
 	flags.BoolVar(&l.observe, "observe", false, "short for --mode Observe")
+	flags.StringArrayVar(&l.limits, "limit", nil,
+		"raise or lower a limit of the policy, as restarts-per-service=20; may be repeated (names: sluiced --help)")
+	flags.IntVar(&l.workers, "proxy-workers", 1, "worker threads of each Envoy, 1 to 64")
 	flags.IntVar(&l.notify, "notify-fd", 0, "descriptor for reports to the parent")
 	_ = flags.MarkHidden("notify-fd")
 	cmd.MarkFlagsMutuallyExclusive("mode", "observe")
@@ -94,6 +100,7 @@ func (l *localMesh) up(cmd *cobra.Command) error {
 	}
 	return l.foreground(ctx, cmd, local.Options{
 		File: file, StateDir: l.state, Binaries: binaries, Mode: l.mode, AutoRestart: l.autoRestart,
+		Limits: l.limits, Workers: l.workers,
 		Log: slog.New(slog.NewTextHandler(log, nil)), Out: cmd.ErrOrStderr(),
 	})
 }
@@ -107,6 +114,8 @@ func (l *localMesh) settle() error {
 		l.mode = "Observe"
 	case l.mode != "" && l.mode != "Observe" && l.mode != "Propose" && l.mode != "Enforce":
 		return usage("--mode %q: want Observe, Propose or Enforce", l.mode)
+	case l.workers < 1 || l.workers > 64:
+		return usage("--proxy-workers %d: want 1 to 64", l.workers)
 	}
 	if l.state == "" {
 		home, err := local.FindHome(os.Getenv)
@@ -208,7 +217,11 @@ func (l *localMesh) background(ctx context.Context, cmd *cobra.Command, b local.
 		return fmt.Errorf("pipe to the supervisor: %w", err)
 	}
 	defer reader.Close()
-	args := []string{"local", "up", "--file", l.file, "--state", l.state, "--notify-fd", "3"}
+	args := []string{"local", "up", "--file", l.file, "--state", l.state, "--notify-fd", "3",
+		"--proxy-workers", strconv.Itoa(l.workers)}
+	for _, limit := range l.limits {
+		args = append(args, "--limit", limit)
+	}
 	if l.mode != "" {
 		args = append(args, "--mode", l.mode)
 	}

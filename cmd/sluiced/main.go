@@ -40,9 +40,12 @@ type options struct {
 	otlp         string // loopback address for spans
 	otlpHTTP     string // the same over HTTP, "" = not served
 	mode         string
+	limits       limits
 	remote       remoteOptions
+	replicas     replicaOptions
 	prometheus   promOptions
 	tracePercent float64 // of requests, noTracing = proxies send no spans
+	mostMissed   float64 // bound on missed edges with which evidence may choose, 0 = any
 	version      bool
 }
 
@@ -80,9 +83,13 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.otlp, "otlp", "127.0.0.1:0", "loopback address for OTLP spans over gRPC")
 	flags.StringVar(&o.otlpHTTP, "otlp-http", "", "loopback address for OTLP spans over HTTP (default: not served)")
 	flags.StringVar(&o.mode, "mode", string(microkernel.Enforce), "Observe, Propose or Enforce")
+	o.limits.register(flags)
 	o.prometheus.register(flags)
 	registerTracing(&o.tracePercent, flags)
+	flags.Float64Var(&o.mostMissed, "most-missed", 0,
+		"greatest bound on missed edges, 0 to 1, with which evidence may choose among a symptom's edges; above it all that the symptom reaches is in its group (0: evidence always chooses)")
 	o.remote.register(flags)
+	o.replicas.register(flags)
 	flags.BoolVar(&o.version, "version", false, "print the version and end")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -107,10 +114,13 @@ func (o *options) validate() error {
 			faults = append(faults, fmt.Errorf("%s is missing; sluice local up sets it", f.name))
 		}
 	}
-	faults = append(faults, o.remote.validate())
+	faults = append(faults, o.remote.validate(o.replicas.several()), o.replicas.validate())
 	modes := []microkernel.Mode{microkernel.Observe, microkernel.Propose, microkernel.Enforce}
 	if !slices.Contains(modes, microkernel.Mode(o.mode)) {
 		faults = append(faults, fmt.Errorf("--mode %q: want Observe, Propose or Enforce", o.mode))
+	}
+	if !(o.mostMissed >= 0 && o.mostMissed <= 1) {
+		faults = append(faults, fmt.Errorf("--most-missed %v: want 0 to 1", o.mostMissed))
 	}
 	return errors.Join(append(faults, o.prometheus.validate(), validateTracing(o.tracePercent))...)
 }

@@ -34,13 +34,13 @@ func (o *remoteOptions) register(flags *flag.FlagSet) {
 	flags.StringVar(&o.domain, "trust-domain", "", "SPIFFE trust domain of the proxies' certificates")
 }
 
-// validate returns all faults joined.
-func (o *remoteOptions) validate() error {
+// validate returns all faults joined. With several replicas there must be an identity, too.
+func (o *remoteOptions) validate(several bool) error {
 	files := o.paths != identity.Paths{}
 	whole := o.paths.Cert != "" && o.paths.Key != "" && o.paths.CA != ""
-	if o.listen == "" {
+	if o.listen == "" && !several {
 		if files || o.workload != "" || o.domain != "" {
-			return errors.New("--xds-cert, --xds-key, --xds-ca, --workload-api and --trust-domain need --xds-listen")
+			return errors.New("--xds-cert, --xds-key, --xds-ca, --workload-api and --trust-domain need --xds-listen, --follow or --replica")
 		}
 		return nil
 	}
@@ -52,30 +52,44 @@ func (o *remoteOptions) validate() error {
 	case o.workload != "" && files:
 		faults = append(faults, errors.New("--workload-api stands instead of --xds-cert, --xds-key and --xds-ca"))
 	case o.workload == "" && !whole:
-		faults = append(faults, errors.New("--xds-listen needs --xds-cert, --xds-key and --xds-ca, or --workload-api"))
+		faults = append(faults, errors.New("--xds-listen, --follow and --replica need --xds-cert, --xds-key and --xds-ca, or --workload-api"))
 	}
 	return errors.Join(faults...)
 }
 
-// open returns the listener for remote proxies, nil if there is to be none. What it opened
-// is closed by the function.
-func (o *remoteOptions) open(ctx context.Context, log *slog.Logger) (*xdsserver.Remote, func(), error) {
-	if o.listen == "" {
-		return nil, func() {}, nil
+// credentials is the control plane's own identity.
+type credentials struct {
+	source identity.Source
+	domain spiffeid.TrustDomain
+	done   func() // closes what was opened
+}
+
+// open returns the control plane's identity, nil if it needs none.
+func (o *remoteOptions) open(ctx context.Context, log *slog.Logger) (*credentials, error) {
+	if o.domain == "" {
+		return nil, nil //nolint:nilnil // there is none, which is no error
 	}
 	domain, err := spiffeid.TrustDomainFromString(o.domain)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	source, done, err := o.source(ctx, domain, log)
 	if err != nil {
-		return nil, nil, &missingError{fmt.Errorf("identity of the control plane: %w", err)}
+		return nil, &missingError{fmt.Errorf("identity of the control plane: %w", err)}
+	}
+	return &credentials{source: source, domain: domain, done: done}, nil
+}
+
+// remote is the listener for proxies on other machines, nil if there is to be none.
+func (o *remoteOptions) remote(own *credentials) *xdsserver.Remote {
+	if o.listen == "" || own == nil {
+		return nil
 	}
 	return &xdsserver.Remote{
 		Address: o.listen,
-		TLS:     identity.ServerConfig(source, domain),
-		Allow:   identity.Allow(domain, identity.ServiceRule),
-	}, done, nil
+		TLS:     identity.ServerConfig(own.source, own.domain),
+		Allow:   identity.Allow(own.domain, identity.ServiceRule),
+	}
 }
 
 // source is where the certificate comes from.

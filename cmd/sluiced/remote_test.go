@@ -27,6 +27,12 @@ func TestRemoteFlags(t *testing.T) {
 		{append([]string{"--xds-listen", ":15010", "--trust-domain", "Not A Domain"}, files...), "--trust-domain"},
 		{append([]string{"--xds-listen", ":15010", "--trust-domain", "m", "--workload-api", "unix:///a"}, files...), "instead of"},
 		{files, "--xds-listen"},
+		{append([]string{"--follow", ":15011", "--trust-domain", "mesh.test"}, files...), ""},
+		{append([]string{"--replica", "b=10.0.0.2:15011", "--replica", "c=10.0.0.3:15011", "--trust-domain", "m"}, files...), ""},
+		{[]string{"--follow", ":15011"}, "--xds-cert"},
+		{append([]string{"--follow", ":1", "--replica", "b=h:1", "--trust-domain", "m"}, files...), "leads no other"},
+		{append([]string{"--replica", "b", "--trust-domain", "m"}, files...), "NAME=HOST:PORT"},
+		{append([]string{"--replica", "b=h:1", "--replica", "b=h:2", "--trust-domain", "m"}, files...), "twice"},
 	} {
 		var stderr strings.Builder
 		_, err := parse(append(append([]string{}, base...), test.args...), &stderr)
@@ -41,13 +47,16 @@ func TestRemoteOpens(t *testing.T) {
 	o := remoteOptions{listen: "127.0.0.1:0", domain: "mesh.test", paths: identity.Paths{
 		Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"), CA: filepath.Join(dir, "ca.pem"),
 	}}
-	if _, _, err := o.open(t.Context(), slog.New(slog.DiscardHandler)); !errors.As(err, new(*missingError)) {
+	if _, err := o.open(t.Context(), slog.New(slog.DiscardHandler)); !errors.As(err, new(*missingError)) {
 		t.Errorf("no files: %v, want that something is missing", err)
 	}
 	testca.Write(t, dir, ca.Issue(identity.ControlPlane, time.Now().Add(time.Hour)), ca)
-	remote, done, err := o.open(t.Context(), slog.New(slog.DiscardHandler))
-	if err != nil || remote == nil || remote.TLS == nil || remote.Allow == nil {
-		t.Fatalf("got %+v, %v", remote, err)
+	own, err := o.open(t.Context(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
 	}
-	done()
+	if remote := o.remote(own); remote == nil || remote.TLS == nil || remote.Allow == nil {
+		t.Errorf("got %+v", remote)
+	}
+	own.done()
 }

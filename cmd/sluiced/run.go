@@ -59,6 +59,7 @@ type daemon struct {
 	addresses  atomic.Pointer[addresses] // of the world that was last asked about
 	spansWeb   *http.Server              // OTLP over HTTP
 	prometheus *prom.Source              // nil = none
+	own        *credentials              // nil = none
 }
 
 // run makes the parts, serves until ctx ends, and takes them down in reverse.
@@ -76,13 +77,17 @@ func run(ctx context.Context, opts options, log *slog.Logger) error {
 	if err := d.firstWorld(ctx); err != nil {
 		return err
 	}
-	remote, done, err := opts.remote.open(ctx, log)
-	if err != nil {
+	if d.own, err = opts.remote.open(ctx, log); err != nil {
 		return err
 	}
-	defer done()
-	if err := d.makeProxies(remote); err != nil {
+	if d.own != nil {
+		defer d.own.done()
+	}
+	if err := d.makeProxies(opts.remote.remote(d.own)); err != nil {
 		return err
+	}
+	if opts.replicas.follow != "" {
+		return d.follow(ctx)
 	}
 	receiver, spans, err := d.makeSpans()
 	if err != nil {
@@ -128,6 +133,9 @@ func (d *daemon) serve(ctx context.Context, spans *grpc.Server, api http.Handler
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return d.registry.Watch(ctx, d.setWorld) })
 	group.Go(func() error { return d.proxies.Serve(ctx) })
+	if len(d.opts.replicas.peers) > 0 {
+		group.Go(func() error { return d.lead(ctx) })
+	}
 	group.Go(func() error { d.feed.Run(ctx, d.expected); return ctx.Err() })
 	group.Go(func() error { return spans.Serve(otlpListener) })
 	group.Go(func() error { return web.Serve(apiListener) })
@@ -264,6 +272,7 @@ func (d *daemon) makeAPI() (http.Handler, error) {
 		Kernel: d.kernel,
 		Topology: &server.Evidence{
 			Snapshots: d.feed, Registry: d.feed, Symptoms: symptoms{d.feed}, Overlays: d.kernel.Overlays,
+			MostMissed: d.opts.mostMissed,
 		},
 		Symptoms: symptoms{d.feed}, Proxies: proxies{d.proxies}, Registry: d.feed, Tokens: secrets,
 		Audit:   d.audit,
@@ -318,6 +327,10 @@ func tracing(ctx context.Context) (*sdktrace.TracerProvider, func(), error) {
 func (d *daemon) kernelConfig(tracer trace.Tracer) driver.Config {
 	policy := microkernel.DefaultPolicy()
 	policy.Mode = microkernel.Mode(d.opts.mode)
+	d.opts.limits.set(&policy)
+	if len(d.opts.limits) > 0 {
+		d.log.Info("limits of the policy are not the defaults", "limits", d.opts.limits.String())
+	}
 	watcher := driver.NewWatcher(driver.WatcherSettings{
 		Stats: driver.GraphStats{Topology: d.feed, Reporting: d.feed.Reporting}, Topology: d.feed, World: d.feed.World,
 		Symptoms: onsets{d.feed}, Now: time.Now, Window: policy.HarmWindow,

@@ -38,6 +38,7 @@ type envoys struct {
 	stopped chan error
 	running []*exec.Cmd
 	apps    map[mesh.UID]*application
+	workers int // threads of each Envoy, 0 = 1
 	// generation is the last one that an overlay had.
 	generation uint64
 }
@@ -89,7 +90,7 @@ func (e *envoys) run(binary envoy.Binary, p *mesh.Proxy, socket string) error {
 	if err := os.WriteFile(path, bootstrap, 0o600); err != nil {
 		return err
 	}
-	command := exec.Command(binary.Path, envoy.Args(path)...)
+	command := exec.Command(binary.Path, envoy.Args(path, e.workers)...)
 	command.Stdout, command.Stderr = io.Discard, io.Discard
 	if err := command.Start(); err != nil {
 		return fmt.Errorf("start Envoy: %w", err)

@@ -7,6 +7,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/sluicemesh/sluice/e2e/load"
@@ -25,6 +27,7 @@ const (
 	carries   = time.Second       // p99 of a mesh that carries its load
 	coolDown  = 3 * time.Second   // load after the last restart
 	again     = 160 * time.Second // least time between two restarts of a service: 4 in 10 minutes are allowed
+	rest      = 500 * time.Millisecond // after a kill was judged
 	maxErrors = 3                 // restarts that come to nothing until a run is given up
 )
 
@@ -44,6 +47,7 @@ type restart struct {
 	order      []string // services restarted with it, itself included
 	began, end time.Duration
 	phase      string // of the plan
+	instances  int    // restarted
 	took       float64
 	killed     bool // the control plane was killed meanwhile
 	died       death
@@ -54,8 +58,12 @@ func (p *planned) play(ctx context.Context, run int, name string, repeat []resta
 	a := &arm{run: run, name: name}
 	settings := rig.Settings{Bin: p.bin, MeshFile: p.file, Progress: io.Discard,
 		State: filepath.Join(p.dir, fmt.Sprintf("%s-%d", name, run))}
+	settings.Flags = []string{"--proxy-workers", strconv.Itoa(p.workers)}
+	for _, limit := range p.limits() {
+		settings.Flags = append(settings.Flags, "--limit", limit)
+	}
 	if name == armNaive {
-		settings.Flags = []string{"--mode", "Observe"}
+		settings.Flags = append(settings.Flags, "--mode", "Observe")
 	}
 	p.say("run %d, arm %s: bring up", run, name)
 	r, err := rig.Up(ctx, settings)
@@ -133,14 +141,17 @@ func (a *arm) counts(records []load.Record) load.Counts {
 // bySluice restarts one service after the other with `sluice restart`, until each was
 // restarted and enough requests were sent.
 func (p *planned) bySluice(ctx context.Context, a *arm, r *rig.Rig, g *load.Generator) error {
-	services := servicesOf(r)
+	services, err := p.services(r)
+	if err != nil {
+		return err
+	}
 	rng := rand.New(rand.NewPCG(p.load.Seed, 0x6B17))
 	failures := 0
-	for n := 0; p.more(n, len(services), g); n++ {
-		if err := wait(ctx, g, earliest(a.restarts, n-len(services))); err != nil {
+	for n := 0; p.more(a, len(services), g); n++ {
+		if err := wait(ctx, g, p.next(a, len(services))); err != nil {
 			return err
 		}
-		if !p.more(n, len(services), g) {
+		if !p.more(a, len(services), g) {
 			return nil
 		}
 		done := restart{service: services[n%len(services)], began: g.Now()}
@@ -166,12 +177,37 @@ func (p *planned) bySluice(ctx context.Context, a *arm, r *rig.Rig, g *load.Gene
 	return nil
 }
 
-// more reports whether the n-th restart is to be made.
-func (p *planned) more(n, services int, g *load.Generator) bool {
-	if p.kills > 0 {
+// more reports whether another restart is to be made.
+func (p *planned) more(a *arm, services int, g *load.Generator) bool {
+	switch n := len(a.restarts); {
+	case p.kills > 0:
 		return n < p.kills
+	case p.rolling > 0:
+		return a.instances() < p.rolling
+	default:
+		return n < services || g.Sent() < p.requests
 	}
-	return n < services || g.Sent() < p.requests
+}
+
+// instances counts the instances that were restarted.
+func (a *arm) instances() int {
+	n := 0
+	for i := range a.restarts {
+		n += max(1, a.restarts[i].instances)
+	}
+	return n
+}
+
+// next is when the next restart may begin: of a service only so often as the policy
+// allows, and after a kill when it is known whether traffic is whole.
+func (p *planned) next(a *arm, services int) time.Duration {
+	if len(p.limits()) == 0 {
+		return earliest(a.restarts, len(a.restarts)-services)
+	}
+	if n := len(a.restarts); n > 0 && a.restarts[n-1].died.struck {
+		return a.restarts[n-1].died.at + wholeIn + rest
+	}
+	return 0
 }
 
 // earliest is when the service of restart before may be restarted again.
@@ -211,6 +247,18 @@ func wait(ctx context.Context, g *load.Generator, at time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// services lists what is restarted, in turn.
+func (p *planned) services(r *rig.Rig) ([]string, error) {
+	all := servicesOf(r)
+	if p.service == "" {
+		return all, nil
+	}
+	if !slices.Contains(all, p.service) {
+		return nil, &rig.Error{Code: rig.ExitUsage, Err: fmt.Errorf("-service %s: the mesh has none of that name", p.service)}
+	}
+	return []string{p.service}, nil
 }
 
 // servicesOf lists the services of the mesh, each once, in the order of the listing.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	sluicev1 "github.com/sluicemesh/sluice/api/sluice/v1"
@@ -21,17 +22,18 @@ const (
 	phaseRestart = "restarting"
 	phaseRestore = "restoring"
 	phaseRamp    = "ramp"
+	phaseVerify  = "verifying"
 )
 
 func killPhases() []string {
-	return []string{phasePush, phaseGate, phaseRestart, phaseRestore, phaseRamp}
+	return []string{phasePush, phaseGate, phaseRestart, phaseRestore, phaseRamp, phaseVerify}
 }
 
 // aim is the phase of the n-th kill.
 func aim(n int) string { return killPhases()[n%len(killPhases())] }
 
 const (
-	look      = 5 * time.Millisecond // between two looks at the plan that is to be struck
+	look      = time.Millisecond // between two looks at the plan that is to be struck
 	aimWithin = 30 * time.Second     // a plan that never gets there is struck then
 	rampAfter = 150 * time.Millisecond
 	leaseTTL  = 5 * time.Second // of an overlay at the proxies
@@ -49,16 +51,20 @@ type death struct {
 // strike kills the control plane when the plan that was proposed since began is in the
 // phase aimed at, or past it.
 func (d *death) strike(ctx context.Context, r *rig.Rig, began time.Time, g *load.Generator) error {
+	pid, err := controlPlane(ctx, r)
+	if err != nil {
+		return err
+	}
 	until := time.Now().Add(aimWithin)
 	order := killPhases()
 	reached := func() bool {
-		plans, err := r.Plans(ctx)
+		plans, err := r.Recent(ctx, 2)
 		plan := latest(plans, began)
 		if err != nil || plan == nil {
 			return false
 		}
 		d.phase = phaseOf(plan, time.Now())
-		return rig.Final(plan) || d.phase == "verifying" || slices.Index(order, d.phase) >= slices.Index(order, d.aim)
+		return rig.Final(plan) || slices.Index(order, d.phase) >= slices.Index(order, d.aim)
 	}
 	for d.phase = "proposed"; time.Now().Before(until) && !reached(); {
 		select {
@@ -68,7 +74,7 @@ func (d *death) strike(ctx context.Context, r *rig.Rig, began time.Time, g *load
 		}
 	}
 	d.at, d.struck = g.Now(), true
-	return kill(ctx, r, 0)
+	return syscall.Kill(pid, syscall.SIGKILL)
 }
 
 // phaseOf is what a plan is doing.
@@ -98,7 +104,10 @@ func phaseOf(plan *sluicev1.Plan, now time.Time) string {
 type deathRow struct {
 	Aim    string  `json:"aim"`
 	Phase  string  `json:"phase"`
-	Whole  float64 `json:"whole_s"` // from the kill until nothing was held or failed any more
+	Whole  float64 `json:"whole_s"`  // from the kill until nothing was held or failed any more
+	InTime bool    `json:"in_time"`  // that was within TTL + 1 s
+	Judged int     `json:"requests"` // in flight at the kill, or sent from then to the next restart
+	Held   int     `json:"held"`     // of these, answered after more than a second
 	Failed int     `json:"failed"`
 }
 
@@ -118,14 +127,14 @@ func (r *report) death(done *restart, records []load.Record, until time.Duration
 		return nil
 	}
 	row := &deathRow{Aim: done.died.aim, Phase: done.died.phase}
-	for _, record := range load.Between(records, done.died.at, until) {
-		if !record.OK() {
-			row.Failed++
+	for _, record := range records {
+		if record.Intended >= until || record.Ended != 0 && record.Ended < done.died.at {
+			continue
 		}
-		if !record.OK() || record.Latency() > disturbed {
-			row.Whole = max(row.Whole, (max(record.Ended, record.Intended) - done.died.at).Seconds())
-		}
+		row.Judged++
+		row.add(record, done.died.at)
 	}
+	row.InTime = row.Whole <= wholeIn.Seconds()
 	if r.Kills == nil {
 		r.Kills = &killSum{Phases: map[string]int{}, Bound: wholeIn.Seconds()}
 	}
@@ -134,10 +143,28 @@ func (r *report) death(done *restart, records []load.Record, until time.Duration
 	k.Phases[row.Phase]++
 	k.Failed += row.Failed
 	k.Longest = max(k.Longest, row.Whole)
-	if row.Whole > k.Bound {
+	if !row.InTime {
 		k.Late++
 	}
 	return row
+}
+
+// add judges one request. One that never ended is as late as can be.
+func (row *deathRow) add(record load.Record, killed time.Duration) {
+	held := record.OK() && record.Latency() > disturbed
+	switch {
+	case held:
+		row.Held++
+	case !record.OK():
+		row.Failed++
+	default:
+		return
+	}
+	ended := record.Ended
+	if ended == 0 {
+		ended = record.Intended + load.DefaultTimeout
+	}
+	row.Whole = max(row.Whole, (ended - killed).Seconds())
 }
 
 // verdict is nil if traffic was whole in time after each kill.
@@ -155,5 +182,16 @@ func (k *killSum) print(out io.Writer) {
 	fmt.Fprintf(out, "\n%d kills, %d requests failed, traffic whole after %.2f s at the longest (bound %g s)\n", k.Kills, k.Failed, k.Longest, k.Bound)
 	for _, phase := range slices.Sorted(maps.Keys(k.Phases)) {
 		fmt.Fprintf(out, "killed while %s: %d\n", phase, k.Phases[phase])
+	}
+}
+
+// printDeaths prints a line for each kill.
+func (r *report) printDeaths(w io.Writer) {
+	fmt.Fprintln(w, "run\tkill\tservice\taimed at\tkilled while\tthe plan ended\twhole after s\tin time\trequests\theld\tfailed")
+	for i, s := range r.Services {
+		if d := s.Death; d != nil {
+			fmt.Fprintf(w, "%d\t%d\t%s\t%s\t%s\t%s\t%.2f\t%t\t%d\t%d\t%d\n", s.Run, i+1, s.Service, d.Aim, d.Phase, s.Phase,
+				d.Whole, d.InTime, d.Judged, d.Held, d.Failed)
+		}
 	}
 }

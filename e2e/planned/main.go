@@ -38,6 +38,10 @@ type options struct {
 	runs     int
 	mesh     string
 	path     string
+	topology string
+	workers  int
+	service  string
+	rolling  int
 	kill     string
 	kills    int
 	out      string
@@ -69,10 +73,14 @@ func parse(args []string) (options, error) {
 	flags.Float64Var(&o.rps, "rps", 200, "requests a second")
 	flags.IntVar(&o.requests, "requests", 20_000, "least requests an arm, and until each service was restarted")
 	flags.IntVar(&o.runs, "runs", 1, "how often")
-	flags.StringVar(&o.mesh, "mesh", "", "mesh `FILE` of foreign processes (default: the hotel topology)")
+	flags.StringVar(&o.topology, "topology", "hotel", "`NAME` of a topology of this repository, or a topology file")
+	flags.StringVar(&o.mesh, "mesh", "", "mesh `FILE` of foreign processes, instead of a topology")
 	flags.StringVar(&o.path, "path", "/", "with -mesh: path to GET")
 	flags.StringVar(&o.kill, "kill", "", "`control-plane`: kill -9 it once during each restart")
 	flags.IntVar(&o.kills, "kills", 0, "with -kill: so many kills, by turns in each phase of a plan, and no naive arm")
+	flags.IntVar(&o.workers, "workers", 1, "worker threads of each Envoy")
+	flags.StringVar(&o.service, "service", "", "restart only the service NAMESPACE/`NAME`")
+	flags.IntVar(&o.rolling, "rolling", 0, "with -service: restart its instances so many times, in turn, without a pause; limits are raised")
 	flags.StringVar(&o.out, "out", "planned.json", "report `FILE`")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -97,6 +105,10 @@ func (o *options) check() error {
 		return fmt.Errorf("-runs %d: want 1 to 100", o.runs)
 	case o.kill != "" && o.kill != killControlPlane:
 		return fmt.Errorf("-kill %q: want %s", o.kill, killControlPlane)
+	case o.workers < 1 || o.workers > 64:
+		return fmt.Errorf("-workers %d: want 1 to 64", o.workers)
+	case o.rolling < 0 || o.rolling > 1000 || o.rolling > 0 && (o.service == "" || o.kill != ""):
+		return fmt.Errorf("-rolling %d: want 1 to 1000, with -service and without -kill", o.rolling)
 	case o.kills < 0 || o.kills > 1000 || o.kills > 0 && o.kill == "":
 		return fmt.Errorf("-kills %d: want 1 to 1000, and -kill %s", o.kills, killControlPlane)
 	}
@@ -161,13 +173,14 @@ func (p *planned) prepare() error {
 	}
 	p.bin = bin
 	p.report = report{Schema: "sluice.planned/1", Version: version, Commit: commit,
-		Started: p.started.UTC().Format(time.RFC3339), Seed: p.seed, RPS: p.rps, Kill: p.kill, Services: []row{}}
+		Started: p.started.UTC().Format(time.RFC3339), Seed: p.seed, RPS: p.rps, Kill: p.kill, Workers: p.workers,
+		Limits: p.limits(), Services: []row{}}
 	p.load = load.Config{Rate: p.rps, Ramp: warmUp / 2, Requests: load.MaxRequests, For: 24 * time.Hour}
 	if p.mesh != "" {
 		return p.foreign()
 	}
-	p.file = filepath.Join(p.dir, "hotel.yaml")
-	topology, err := meshfile.Write(meshfile.Settings{Topology: "hotel", App: filepath.Join(bin, "e2e-app"), Out: p.file})
+	p.file = filepath.Join(p.dir, "mesh.yaml")
+	topology, err := meshfile.Write(meshfile.Settings{Topology: p.topology, App: filepath.Join(bin, "e2e-app"), Out: p.file})
 	if err != nil {
 		return &rig.Error{Code: rig.ExitUsage, Err: err}
 	}
@@ -175,6 +188,14 @@ func (p *planned) prepare() error {
 		p.load.Mix = append(p.load.Mix, load.Part{Operation: part.Operation, Share: part.Share})
 	}
 	return nil
+}
+
+// limits are those of the policy where more is restarted, and sooner, than it allows.
+func (p *planned) limits() []string {
+	if p.kills == 0 && p.rolling == 0 {
+		return []string{}
+	}
+	return []string{"restarts-per-service=1000", "drains-per-target=1000", "drains-per-target-hold=1000"}
 }
 
 // foreign is the load of a mesh of which nothing is known: GET of one path.

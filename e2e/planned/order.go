@@ -62,6 +62,7 @@ func (p *planned) order(ctx context.Context, a *arm, r *rig.Rig, done *restart, 
 		for _, step := range object.Steps {
 			done.order = append(done.order, rig.RestartOf(step.Action, step.Target)...)
 		}
+		done.instances = len(done.order)
 	}
 	done.order = unique(done.order)
 	if !done.killed {
@@ -125,16 +126,25 @@ func kill(ctx context.Context, r *rig.Rig, after time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	listing, err := r.Ps(ctx)
+	pid, err := controlPlane(ctx, r)
 	if err != nil {
 		return err
 	}
+	return syscall.Kill(pid, syscall.SIGKILL)
+}
+
+// controlPlane is the process that is to be killed.
+func controlPlane(ctx context.Context, r *rig.Rig) (int, error) {
+	listing, err := r.Ps(ctx)
+	if err != nil {
+		return 0, err
+	}
 	for _, process := range listing.Processes {
 		if process.Role == local.RoleControl && process.PID != nil {
-			return syscall.Kill(*process.PID, syscall.SIGKILL)
+			return *process.PID, nil
 		}
 	}
-	return errors.New("it does not run")
+	return 0, errors.New("it does not run")
 }
 
 // unique drops repetitions.

@@ -122,7 +122,8 @@ func TestEarliest(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	for _, args := range [][]string{{"-rps", "0"}, {"-requests", "0"}, {"-kill", "everything"}, {"-runs", "0"}, {"more"}} {
+	for _, args := range [][]string{{"-rps", "0"}, {"-requests", "0"}, {"-kill", "everything"}, {"-runs", "0"}, {"more"}, {"-workers", "0"},
+		{"-kills", "3"}, {"-rolling", "3"}} {
 		if _, err := parse(args); err == nil {
 			t.Errorf("%v was accepted", args)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/sluicemesh/sluice/e2e/load"
@@ -21,6 +22,8 @@ type report struct {
 	Seed         uint64    `json:"seed"`
 	RPS          float64   `json:"rps"`
 	Kill         string    `json:"kill"`
+	Workers      int       `json:"workers"` // of each Envoy
+	Limits       []string  `json:"limits"`  // of the policy that are not its defaults
 	Envoys       int       `json:"envoys"`
 	EnvoyVersion string    `json:"envoy_version"`
 	Services     []row     `json:"services"`
@@ -102,8 +105,18 @@ func (r *report) write(path string) error {
 
 // print prints the restarts and the totals.
 func (r *report) print(out io.Writer) {
-	fmt.Fprintf(out, "planned restarts under %g requests a second, %d Envoys %s\n\n", r.RPS, r.Envoys, r.EnvoyVersion)
+	fmt.Fprintf(out, "planned restarts under %g requests a second, %d Envoys %s of %d workers\n", r.RPS, r.Envoys, r.EnvoyVersion, r.Workers)
+	if len(r.Limits) > 0 {
+		fmt.Fprintf(out, "limits raised: %s\n", strings.Join(r.Limits, " "))
+	}
+	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	if r.Kills != nil {
+		r.printDeaths(w)
+		r.Kills.print(w)
+		_ = w.Flush()
+		return
+	}
 	fmt.Fprintln(w, "run\tarm\tservice\tphase\trestart s\tp99 s\tsent\tok\tfailed\tunfinished")
 	for _, s := range r.Services {
 		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%.2f\t%s\t%d\t%d\t%d\t%d\n", s.Run, s.Arm, s.Service, s.Phase, s.Took,
@@ -113,7 +126,6 @@ func (r *report) print(out io.Writer) {
 		fmt.Fprintf(w, "%d\t%s\tall\t%d restarts\t\t%s\t%d\t%d\t%d\t%d\n", t.Run, t.Arm, t.Restarts,
 			number(t.P99), t.Requests.Sent, t.Requests.OK, t.Requests.FailedRecovery, t.Requests.Unfinished)
 	}
-	r.Kills.print(w)
 	_ = w.Flush() // into a terminal or a pipe; the report is in the file
 }
 

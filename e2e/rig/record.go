@@ -26,13 +26,16 @@ func (r *Rig) Envoy(ctx context.Context) (string, error) {
 	return answer.Msg.GetEnvoyVersion(), nil
 }
 
-// Plans lists the plans that were admitted, oldest first.
-func (r *Rig) Plans(ctx context.Context) ([]*sluicev1.Plan, error) {
+// Plans lists the newest hundred plans of those that were admitted, oldest first.
+func (r *Rig) Plans(ctx context.Context) ([]*sluicev1.Plan, error) { return r.Recent(ctx, 100) }
+
+// Recent lists those of the newest most plans that were admitted, oldest first.
+func (r *Rig) Recent(ctx context.Context, most int32) ([]*sluicev1.Plan, error) {
 	api, err := r.API(ctx)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := api.ListPlans(ctx, connect.NewRequest(&sluicev1.ListPlansRequest{PageSize: 100}))
+	answer, err := api.ListPlans(ctx, connect.NewRequest(&sluicev1.ListPlansRequest{PageSize: most}))
 	if err != nil {
 		return nil, fmt.Errorf("plans: %w", err)
 	}

@@ -115,10 +115,10 @@ func socketAddress(a netip.AddrPort) object {
 }
 
 // Args returns the arguments, after the program's name, that run the bootstrap at
-// path: one worker, no hot restart (so no shared memory and no base id), DrainTime.
-func Args(path string) []string {
+// path: so many workers, no hot restart (so no shared memory and no base id), DrainTime.
+func Args(path string, workers int) []string {
 	return []string{
-		"-c", path, "--concurrency", "1", "--disable-hot-restart", "-l", "warning",
+		"-c", path, "--concurrency", strconv.Itoa(max(1, workers)), "--disable-hot-restart", "-l", "warning",
 		"--drain-time-s", strconv.Itoa(int(DrainTime / time.Second)),
 	}
 }

@@ -64,7 +64,7 @@ func TestEnvoyValidatesBootstrap(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	args := append(Args(path), "--mode", "validate")
+	args := append(Args(path, 1), "--mode", "validate")
 	if out, err := exec.CommandContext(ctx, binary.Path, args...).CombinedOutput(); err != nil {
 		t.Errorf("envoy %s: %v\n%s", strings.Join(args, " "), err, out)
 	}

@@ -68,7 +68,7 @@ func TestEnvoyValidatesTLSBootstrap(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	args := append(Args(filepath.Join(dir, "bootstrap.json")), "--mode", "validate")
+	args := append(Args(filepath.Join(dir, "bootstrap.json"), 2), "--mode", "validate")
 	if out, err := exec.CommandContext(ctx, binary.Path, args...).CombinedOutput(); err != nil {
 		t.Errorf("envoy %s: %v\n%s", strings.Join(args, " "), err, out)
 	}

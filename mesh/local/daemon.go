@@ -78,6 +78,9 @@ func (s *supervisor) control(path string) *daemon {
 	if s.options.Mode != "" {
 		argv = append(argv, "--mode", s.options.Mode)
 	}
+	for _, limit := range s.options.Limits {
+		argv = append(argv, "--limit", limit)
+	}
 	return &daemon{
 		name: controlChild, role: RoleControl, backoff: backoff{eager: true},
 		order: order{Name: controlChild, Role: RoleControl, Path: path, Argv: argv},
@@ -96,7 +99,7 @@ func (s *supervisor) addEnvoy(name string, proxy *mesh.Proxy) error {
 	}
 	s.daemons = append(s.daemons, &daemon{name: name, role: RoleEnvoy, proxy: proxy, order: order{
 		Name: name, Role: RoleEnvoy, Path: s.options.Binaries.Envoy, Salt: bootstrap,
-		Argv: append([]string{"envoy"}, envoy.Args(path)...),
+		Argv: append([]string{"envoy"}, envoy.Args(path, s.options.Workers)...),
 	}})
 	return nil
 }

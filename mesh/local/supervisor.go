@@ -19,6 +19,8 @@ type Options struct {
 	StateDir    string // created if absent; its path is at most about 90 bytes long
 	Binaries    Binaries
 	Mode        string         // of sluiced: "Enforce", "Observe" ...; "" = its own default
+	Limits      []string       // of sluiced's policy, each NAME=N
+	Workers     int            // threads of each Envoy, 0 = 1
 	AutoRestart bool           // restart failed applications without asking: a control arm
 	Log         *slog.Logger   // nil = none
 	Out         io.Writer      // progress, one line each; nil = none

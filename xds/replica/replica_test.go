@@ -37,6 +37,7 @@ type plane struct {
 	ca       *testca.CA
 	dir      string
 	world    *mesh.World
+	ttl      time.Duration
 	replicas []*member
 }
 
@@ -53,12 +54,17 @@ type member struct {
 
 func newPlane(t *testing.T, size, callers int) *plane {
 	t.Helper()
+	return newPlaneOf(t, size, worldOf(callers), ttl)
+}
+
+func newPlaneOf(t *testing.T, size int, world *mesh.World, ttl time.Duration) *plane {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "rep")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	p := &plane{t: t, ca: testca.New(t, "mesh.test"), dir: dir, world: worldOf(callers)}
+	p := &plane{t: t, ca: testca.New(t, "mesh.test"), dir: dir, world: world, ttl: ttl}
 	for i := range size {
 		p.add(fmt.Sprintf("r%d", i))
 	}
@@ -68,12 +74,18 @@ func newPlane(t *testing.T, size, callers int) *plane {
 // add starts a replica that knows nothing but the world.
 func (p *plane) add(name string) {
 	p.t.Helper()
+	p.replicas = append(p.replicas, p.member(name, "127.0.0.1:0"))
+}
+
+// member is a replica whose leader connects to address.
+func (p *plane) member(name, address string) *member {
+	p.t.Helper()
 	m := &member{socket: filepath.Join(p.dir, name), stopped: make(chan error, 2)}
 	var err error
-	if m.Server, err = server.New(server.Config{Socket: m.socket, World: p.world, TTL: ttl}); err != nil {
+	if m.Server, err = server.New(server.Config{Socket: m.socket, World: p.world, TTL: p.ttl}); err != nil {
 		p.t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -85,7 +97,7 @@ func (p *plane) add(name string) {
 	go func() { m.stopped <- m.Serve(ctx) }()
 	go func() { m.stopped <- m.links.Serve(listener) }()
 	p.t.Cleanup(m.kill)
-	p.replicas = append(p.replicas, m)
+	return m
 }
 
 // kill ends a replica.

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	grpcpeer "google.golang.org/grpc/peer"
@@ -43,6 +44,7 @@ type door struct {
 	tls     credentials.TransportCredentials // nil = nothing but the Unix socket is served
 	refused func(reason string)
 	now     func() time.Time
+	in, out prometheus.Counter // bytes
 	open    atomic.Int64
 }
 
@@ -84,11 +86,27 @@ func (s *session) cut(reason string) {
 	_ = s.conn.Close()
 }
 
-// doorConn counts itself out when it is closed.
+// doorConn counts what passes, and itself out when it is closed.
 type doorConn struct {
 	net.Conn
 	once sync.Once
 	done func()
+	in   prometheus.Counter // bytes
+	out  prometheus.Counter
+}
+
+// Read implements net.Conn.
+func (c *doorConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.in.Add(float64(n))
+	return n, err
+}
+
+// Write implements net.Conn.
+func (c *doorConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.out.Add(float64(n))
+	return n, err
 }
 
 // Close implements net.Conn.
@@ -111,7 +129,7 @@ func (w doorway) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if w.door.open.Add(1) <= int64(w.door.limits.Connections) {
-			return &doorConn{Conn: conn, done: func() { w.door.open.Add(-1) }}, nil
+			return &doorConn{Conn: conn, done: func() { w.door.open.Add(-1) }, in: w.door.in, out: w.door.out}, nil
 		}
 		w.door.open.Add(-1)
 		w.door.refused(refusedConnections)

@@ -36,6 +36,7 @@ type rig struct {
 	apps    map[mesh.UID]*app
 	api     string // of the Envoys' bootstrap
 	binary  envoy.Binary
+	workers int // threads of each Envoy, 0 = 1
 }
 
 // The two variants of the protocol, as a bootstrap names them.
@@ -50,7 +51,14 @@ const rigTTL = 3 * time.Second
 // variant api.
 func newRig(t *testing.T, api string) *rig {
 	t.Helper()
+	return newRigWith(t, api, 1)
+}
+
+// newRigWith is newRig with Envoys of so many workers.
+func newRigWith(t *testing.T, api string, workers int) *rig {
+	t.Helper()
 	r := newRigOf(t, api, rigWorld(t))
+	r.workers = workers
 	for i := range r.world.Proxies {
 		r.start(r.binary, &r.world.Proxies[i])
 	}
@@ -111,7 +119,7 @@ func (r *rig) start(binary envoy.Binary, p *mesh.Proxy) {
 	if err := os.WriteFile(path, bootstrap, 0o600); err != nil {
 		r.t.Fatal(err)
 	}
-	cmd := exec.Command(binary.Path, envoy.Args(path)...)
+	cmd := exec.Command(binary.Path, envoy.Args(path, r.workers)...)
 	cmd.Stderr = testWriter{r.t}
 	if err := cmd.Start(); err != nil {
 		r.t.Fatal(err)

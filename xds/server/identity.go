@@ -51,7 +51,8 @@ type guard struct {
 func (s *Server) secure(c *Config) []grpc.ServerOption {
 	limits := s.limits
 	g := &guard{server: s, limits: limits, refuse: s.metrics.refused, streams: map[string]int{}}
-	d := &door{limits: limits, refused: g.refused, now: s.now}
+	d := &door{limits: limits, refused: g.refused, now: s.now,
+		in: s.metrics.bytes.WithLabelValues("in"), out: s.metrics.bytes.WithLabelValues("out")}
 	s.door = d
 	if c.Remote != nil {
 		s.remote = c.Remote.Address

@@ -72,6 +72,24 @@ func TestLiveState(t *testing.T) {
 	})
 }
 
+// TestLiveWorkers runs what could differ between the workers of an Envoy, each of which has
+// connections and counts of its own, on Envoys of two.
+func TestLiveWorkers(t *testing.T) {
+	runLive(t, newRigWith(t, deltaAPI, 2), []liveTest{
+		{"a single instance is held over its restart", singleInstance},
+		{"two instances roll", rolling},
+		{"a partial drain leaves the rest serving", partial},
+		{"raw TCP connections are held", tcpHold},
+		{"websocket and gRPC pass, and are cut by policy", streams},
+		{"the overlay lapses without a control plane, and the next one comes up clean", lapse},
+		{"an overlay applied before the proxies are back covers the gap", handover},
+		{"requests at once are bounded", breaks},
+		{"a failing instance is ejected", ejects},
+		{"limit, breaker and drain compose", limitsCompose},
+		{"the first proof after a restart does not wait for load reports", firstProof},
+	})
+}
+
 // runLive runs tests one after the other, and stops at the first that fails.
 func runLive(t *testing.T, r *rig, tests []liveTest) {
 	t.Helper()

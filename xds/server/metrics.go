@@ -14,6 +14,7 @@ type metrics struct {
 	gates   prometheus.Histogram
 	polls   prometheus.Counter
 	refused *prometheus.CounterVec
+	bytes   *prometheus.CounterVec
 }
 
 // newMetrics registers the metrics, with nobody if registerer is nil.
@@ -40,11 +41,15 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_xds_refused_total", Help: "Connections, streams and requests of proxies that were refused, by reason.",
 		}, []string{"reason"}),
+		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_xds_bytes_total",
+			Help: "Bytes on the connections of proxies, all services and TLS included, by direction (in, out).",
+		}, []string{"direction"}),
 	}
 	if registerer == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.acks, m.nacks, m.streams, m.gates, m.polls, m.refused} {
+	for _, c := range []prometheus.Collector{m.acks, m.nacks, m.streams, m.gates, m.polls, m.refused, m.bytes} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("metrics of the xDS server: %w", err)
 		}

@@ -100,7 +100,7 @@ func (r *secureRig) startTLS(p *mesh.Proxy, holder string) {
 			r.t.Fatal(err)
 		}
 	}
-	cmd := exec.Command(r.binary.Path, envoy.Args(filepath.Join(over.Dir, p.Node+".json"))...)
+	cmd := exec.Command(r.binary.Path, envoy.Args(filepath.Join(over.Dir, p.Node+".json"), 1)...)
 	cmd.Stderr = testWriter{r.t}
 	if err := cmd.Start(); err != nil {
 		r.t.Fatal(err)
