@@ -70,7 +70,7 @@ throttled, 130 interrupted.`,
 	root.AddGroup(
 		&cobra.Group{ID: "look", Title: "Look:"}, &cobra.Group{ID: "recover", Title: "Recover:"},
 		&cobra.Group{ID: "plan", Title: "Plans:"}, &cobra.Group{ID: "other", Title: "Other:"})
-	add(root, "look", a.statusCommand(), a.topologyCommand(), a.groupsCommand(), a.proxiesCommand())
+	add(root, "look", a.statusCommand(), a.topologyCommand(), a.groupsCommand(), a.proxiesCommand(), a.objectivesCommand())
 	add(root, "recover", a.restartCommand(), a.drainCommand(), a.restoreCommand())
 	add(root, "plan", a.planCommand(), a.approveCommand(), a.pauseCommand(), a.resumeCommand(),
 		a.auditCommand())

@@ -18,5 +18,7 @@ func benches() []Bench {
 		heapPerProxy(),
 		envoy30(),
 		gateAfterInFlight(),
+		kernelShare(),
+		makespanLive(),
 	}, noticeStrong()...)
 }
