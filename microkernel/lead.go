@@ -87,6 +87,7 @@ func (t *turn) probed(ev Probed) {
 		t.takeOver(ev)
 		return
 	}
+	t.foresee(ev.Overlays)
 	t.withdrawStrays(ev.Overlays)
 	for _, q := range slices.Clone(t.plans) {
 		if q.Phase == Compensating {
@@ -127,11 +128,28 @@ func (t *turn) takeOver(ev Probed) {
 // an older copy of the journal was put back.
 func (t *turn) foresee(overlays []mesh.Overlay) {
 	for _, o := range overlays {
+		t.outrun(o)
 		if g := Generation(o.Generation); g > t.generation {
 			t.freeze(fmt.Sprintf("the mesh has generation %d of %s %s, the journal only knows %d: it is older than the world",
 				g, o.Key.Kind, o.Key.Callee, t.generation))
 			t.generation = g
 		}
+	}
+}
+
+// outrun gives what is in force under the key of an open plan's overlay to that plan, if it
+// is of a later generation than the journal knows: to withdraw the known one would leave it.
+func (t *turn) outrun(o mesh.Overlay) {
+	if planted("lost-generation-left") {
+		return
+	}
+	for _, q := range t.plans {
+		i := slices.IndexFunc(q.steps, func(s step) bool { return s.inForce && s.overlay.Key == o.Key })
+		if i < 0 || q.steps[i].overlay.Generation >= o.Generation {
+			continue
+		}
+		s := &t.edit(q.ID).steps[i]
+		s.Generation, s.overlay.Generation = Generation(o.Generation), o.Generation
 	}
 }
 

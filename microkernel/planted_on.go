@@ -49,6 +49,7 @@ func Bugs() []Bug {
 		{"limit-never-expires", "I5", "no timer for the end of a lease"},
 		{"probe-unwatched", "I5", "a new leader does not look again"},
 		{"strays-left", "I5", "an overlay that no plan owns is left where it is"},
+		{"lost-generation-left", "I5", "of an overlay that a lost journal renewed the known generation is withdrawn"},
 		{"stray-tried-once", "I5", "nobody looks whether such an overlay is gone"},
 		{"generation-outside-state", "I6", "generations are counted outside the state"},
 		{"edits-in-place", "I6", "Step changes the state that it was given"},

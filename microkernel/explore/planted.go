@@ -41,6 +41,7 @@ func unfindable() map[string]string {
 		"floor-on-first-view":       "nobody asks for more instances while a plan runs",
 		"compaction-forgets-timers": "its journals are not compacted",
 		"strays-left":               "its journals are never older than its world",
+		"lost-generation-left":      "its journals are never older than its world",
 		"stray-tried-once":          "its journals are never older than its world",
 	}
 }

@@ -350,11 +350,15 @@ func (r *run) checkReboot(e microkernel.Reboot, p *process) {
 }
 
 // strays is I5 of a look at the world: what it shows and nobody owns is ordered away, and
-// will be looked for again. It is what becomes of overlays that a lost journal ordered.
+// will be looked for again. It is what becomes of overlays that a lost journal ordered. Those
+// under the key of a plan that goes on are known from now on: that plan has to end them.
 func (r *run) strays(seen microkernel.Probed, effects []microkernel.Effect) string {
 	owned := r.state.Overlays()
 	for _, o := range seen.Overlays {
 		if slices.ContainsFunc(owned, func(own mesh.Overlay) bool { return own.Key == o.Key }) {
+			if in := r.world.overlay(o.Key); in != nil && in.overlay.Generation == o.Generation {
+				in.unknown = false
+			}
 			continue
 		}
 		withdrawn, again := false, false
