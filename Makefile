@@ -151,6 +151,15 @@ record: build bin/e2e-app bin/e2e-recording ## MINUTES of the demo mesh in which
 false-alarms: bin/e2e-recording ## RECORDINGS replayed through the harm monitor: every alarm is a false one
 	@bin/e2e-recording replay -dir $(RECORDINGS) -out $(or $(OUT),alarms.json)
 
+bin/e2e-cluster: FORCE
+	@go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./e2e/cluster/cmd
+
+.PHONY: e2e-cluster e2e-cluster-down
+e2e-cluster: cluster-programs bin/e2e-cluster ## scenarios on a real Kubernetes of one node, built once (needs root); RUN=regexp KEEP=1
+	@bin/e2e-cluster run -run '$(RUN)' $(if $(KEEP),-keep) -out $(or $(OUT),e2e.json)
+e2e-cluster-down: bin/e2e-cluster ## end the cluster that KEEP=1 left up
+	@bin/e2e-cluster down
+
 DATA ?=
 
 .PHONY: topology
@@ -186,10 +195,9 @@ eval-offline-long: bin/sluice ## the same with 20000 trials
 
 # --- what a later change fills -------------------------------------------------
 
-LATER := e2e-cluster e2e-kind mutate screens
+LATER := e2e-kind mutate screens
 
 .PHONY: $(LATER)
-e2e-cluster: ## not yet: scenarios on a real Kubernetes
 e2e-kind:    ## not yet: scenarios on kind
 mutate:      ## not yet: mutation testing
 screens:     ## not yet: pictures of every screen
@@ -199,12 +207,16 @@ $(LATER):
 # --- what a new machine lacks ---------------------------------------------------
 
 .PHONY: setup
-setup: protoc chromium prometheus
+setup: protoc chromium prometheus cluster-programs
 
-.PHONY: protoc chromium prometheus
+.PHONY: protoc chromium prometheus cluster-programs
 protoc:
 	@command -v protoc >/dev/null || internal/setup protobuf-compiler
 chromium:
 	@command -v chromium >/dev/null || internal/setup chromium
 prometheus:
 	@command -v prometheus >/dev/null || test -x $(SLUICE_CACHE)/prometheus/usr/bin/prometheus || internal/unpack prometheus
+cluster-programs: # unpacked, not installed: their daemons must not start
+	@for p in containerd runc containernetworking-plugins etcd-server; do test -d $(SLUICE_CACHE)/$$p || internal/unpack $$p; done
+	@command -v nft iptables-nft conntrack ip nsenter sysctl >/dev/null || \
+	  internal/setup nftables iptables conntrack iproute2 util-linux procps libseccomp2

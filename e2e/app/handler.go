@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -26,7 +25,7 @@ type handlerSettings struct {
 	faults   *faults
 	dir      fault.Dir
 	env      func(string) string
-	port     int
+	address  string // to listen at
 }
 
 // runHandler starts a handler service and serves until ctx ends.
@@ -50,7 +49,7 @@ func runHandler(ctx context.Context, log *slog.Logger, s handlerSettings) error 
 	if err := n.begin(ctx); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(s.port))
+	listener, err := net.Listen("tcp", s.address)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}

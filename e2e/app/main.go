@@ -17,15 +17,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -39,7 +42,8 @@ const grace = 4 * time.Second
 func main() {
 	path := flag.String("topology", "", "topology `FILE`")
 	name := flag.String("service", "", "service to play, `NAMESPACE/NAME`")
-	port := flag.Int("port", 0, "loopback `PORT` to listen on")
+	port := flag.Int("port", 0, "`PORT` to listen on")
+	host := flag.String("host", "127.0.0.1", "`ADDRESS` to listen at")
 	flag.Parse()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	// Many of these share a small machine: one core and few collections are enough for
@@ -52,7 +56,7 @@ func main() {
 	}
 	topology, err := shape.Load(*path)
 	if err == nil {
-		err = play(log, &topology, settings{Service: *name, Port: *port, Env: os.Getenv})
+		err = play(log, &topology, settings{Service: *name, Host: *host, Port: *port, Env: os.Getenv})
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		log.Error("process ends", "service", *name, "error", err)
@@ -74,8 +78,14 @@ func play(log *slog.Logger, topology *shape.Topology, s settings) error {
 // settings is what a process is started with.
 type settings struct {
 	Service string
+	Host    string // "" = 127.0.0.1
 	Port    int
 	Env     func(string) string
+}
+
+// address is where the process listens.
+func (s settings) address() string {
+	return net.JoinHostPort(cmp.Or(s.Host, "127.0.0.1"), strconv.Itoa(s.Port))
 }
 
 // run plays one service until ctx ends.
@@ -100,10 +110,10 @@ func run(ctx context.Context, log *slog.Logger, topology *shape.Topology, s sett
 	}
 	log.Info("start", "service", s.Service, "instance", instance, "pid", os.Getpid())
 	if service.Kind == shape.Store {
-		return serveStore(ctx, newStore(service, faults), s.Port)
+		return serveStore(ctx, newStore(service, faults), s.address())
 	}
 	return runHandler(ctx, log, handlerSettings{topology: topology, service: service, instance: instance,
-		faults: faults, dir: dir, env: s.Env, port: s.Port})
+		faults: faults, dir: dir, env: s.Env, address: s.address()})
 }
 
 // startCost waits as long as the start of this service takes: text if given, else own.

@@ -60,10 +60,10 @@ func newStore(service *shape.Service, f *faults) *store {
 		sessions: map[string]string{}, conns: map[net.Conn]bool{}}
 }
 
-// serveStore answers on the loopback port until ctx ends; then it stops listening,
+// serveStore answers at address until ctx ends; then it stops listening,
 // and closes each connection as soon as it is idle.
-func serveStore(ctx context.Context, s *store, port int) error {
-	listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+func serveStore(ctx context.Context, s *store, address string) error {
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
