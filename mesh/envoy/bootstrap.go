@@ -80,12 +80,29 @@ func connectionLimit() object {
 func grpcSource(kind string) object {
 	source := object{
 		"api_type": kind, "transport_api_version": "V3",
-		"grpc_services": []any{object{"envoy_grpc": object{"cluster_name": Cluster}}},
+		"grpc_services": []any{object{"envoy_grpc": object{
+			"cluster_name": Cluster,
+			"retry_policy": object{"retry_back_off": object{
+				"base_interval": duration(reconnectBase), "max_interval": duration(reconnectMost),
+			}},
+		}}},
 	}
 	if kind == "DELTA_GRPC" {
 		source["set_node_on_first_message_only"] = true
 	}
 	return source
+}
+
+// Back-off of a proxy that has lost its control plane. Envoy's own goes up to 30 s, and for as
+// long a plan waits for that proxy's ACK after a short restart.
+const (
+	reconnectBase = 200 * time.Millisecond
+	reconnectMost = 2 * time.Second
+)
+
+// duration spells d as protobuf's JSON does.
+func duration(d time.Duration) string {
+	return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + "s"
 }
 
 // controlPlane is the HTTP/2 cluster behind the Unix socket, or over TLS.
