@@ -22,6 +22,7 @@ import (
 	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/mesh/dashboard"
 	"github.com/sluicemesh/sluice/mesh/kube/disk"
+	"github.com/sluicemesh/sluice/mesh/kube/plans"
 	"github.com/sluicemesh/sluice/microkernel"
 	"github.com/sluicemesh/sluice/microkernel/driver"
 	"github.com/sluicemesh/sluice/microkernel/journal"
@@ -86,6 +87,13 @@ func (l *leader) serve(ctx context.Context, api http.Handler) error {
 	group.Go(func() error { return l.proxies.Serve(ctx) })
 	group.Go(func() error { l.feed.Run(ctx, l.expected); return ctx.Err() })
 	group.Go(func() error { return web.Serve(plain) })
+	if !o.opts.noObjects {
+		group.Go(func() error {
+			return plans.New(plans.Settings{
+				Objects: o.objects, Kernel: l.kernel, Log: l.log, Own: o.opts.namespace, Watch: o.opts.watch, Proved: o.proved,
+			}).Run(ctx)
+		})
+	}
 	if secure != nil {
 		group.Go(func() error { return web.Serve(secure) })
 	}

@@ -12,11 +12,13 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -38,20 +40,21 @@ const (
 
 // options are the command line.
 type options struct {
-	kubeconfig  string // "" = the pod's own service account
-	context     string
-	namespace   string // of the control plane itself: Lease, journal, policy
-	watch       string // namespace that it is confined to, "" = all
-	identity    string // of this replica in the Lease
-	lease       string // name of the Lease and of the journal
-	socket      string // Unix socket for proxies on this machine
-	health      string // address of health, readiness and metrics
-	api         string // loopback address of the API and the page
-	mode        string
-	remote      remoteOptions
-	secure      secureOptions
-	version     bool
-	withoutUser bool // plans and approvals as objects are not taken in
+	kubeconfig string // "" = the pod's own service account
+	context    string
+	namespace  string // of the control plane itself: Lease, journal, policy
+	watch      string // namespace that it is confined to, "" = all
+	identity   string // of this replica in the Lease
+	lease      string // name of the Lease and of the journal
+	socket     string // Unix socket for proxies on this machine
+	health     string // address of health, readiness and metrics
+	api        string // loopback address of the API and the page
+	mode       string
+	remote     remoteOptions
+	secure     secureOptions
+	noObjects  bool   // plans and approvals as objects are not taken in
+	probe      string // URL to ask instead of running
+	version    bool
 }
 
 func main() {
@@ -69,7 +72,11 @@ func main() {
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, opts, log); err != nil && !errors.Is(err, context.Canceled) {
+	work := run
+	if opts.probe != "" {
+		work = probe
+	}
+	if err := work(ctx, opts, log); err != nil && !errors.Is(err, context.Canceled) {
 		log.Error("sluice-operator ends", "error", err)
 		os.Exit(code(err))
 	}
@@ -95,14 +102,15 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.health, "health", ":8081", "address of /healthz, /readyz and /metrics, without authentication")
 	flags.StringVar(&o.api, "api", "127.0.0.1:8090", "loopback address of the API and the page (kubectl port-forward reaches it)")
 	flags.StringVar(&o.mode, "mode", string(microkernel.Observe), "Observe, Propose or Enforce")
-	flags.BoolVar(&o.withoutUser, "no-objects", false, "take in no RecoveryPlans and RecoveryApprovals, only the API's")
+	flags.BoolVar(&o.noObjects, "no-objects", false, "take in no RecoveryPlans and RecoveryApprovals, only the API's")
 	o.remote.register(flags)
 	o.secure.register(flags)
+	flags.StringVar(&o.probe, "probe", "", "ask this URL, and end with 0 if the answer is 200 (helm test)")
 	flags.BoolVar(&o.version, "version", false, "print the version and end")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
-	if o.version {
+	if o.version || o.probe != "" {
 		return o, nil
 	}
 	if err := o.validate(); err != nil {
@@ -132,6 +140,25 @@ func (o *options) validate() error {
 		faults = append(faults, fmt.Errorf("--api %q: only loopback addresses; --api-listen serves others, over TLS", o.api))
 	}
 	return errors.Join(append(faults, o.remote.validate(), o.secure.validate())...)
+}
+
+// probe asks a URL of the operator's plain figures and health.
+func probe(ctx context.Context, o options, _ *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, o.probe, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", o.probe, answer.Status)
+	}
+	return nil
 }
 
 // missingError says that something outside of the operator is needed.
