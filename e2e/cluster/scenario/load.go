@@ -25,10 +25,19 @@ type counts struct {
 	Failures []load.Failure `json:"failures"`
 }
 
-// load starts a load on address, HOST:PORT, and returns when requests flow. It goes on for
-// at most the seconds, or until it is ended.
-func (s *stage) load(ctx context.Context, name, address, entry string, rate, seconds int) (*loaded, error) {
-	err := s.apply(ctx, "load", "$POD", name, "$ADDRESS", address, "$ENTRY", entry, "$RATE", strconv.Itoa(rate),
+// entry is where a load goes.
+type entry struct{ address, service, operation string }
+
+// Where loads enter: at the carts themselves, or at the mesh's gateway.
+func carts() entry   { return entry{"cart:8080", "shop/cart", "add"} }
+func gateway() entry { return entry{"edge:8080", "shop/web", "buy"} }
+
+// load starts a load and returns when requests flow. It goes on for at most the seconds, or
+// until it is ended.
+func (s *stage) load(ctx context.Context, at entry, seconds int) (*loaded, error) {
+	const name = "load"
+	err := s.apply(ctx, "load", "$POD", name, "$ADDRESS", at.address, "$ENTRY", at.service,
+		"$OPERATION", at.operation, "$RATE", strconv.Itoa(rate),
 		"$SECONDS", strconv.Itoa(seconds), "$REQUESTS", strconv.Itoa(rate*seconds))
 	if err != nil {
 		return nil, err

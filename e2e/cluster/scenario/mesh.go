@@ -48,6 +48,9 @@ func (m *meshed) install(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := s.kubectl(ctx, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"); err != nil {
+		return err
+	}
 	if err := s.kubectl(ctx, "create", "namespace", system); err != nil {
 		return err
 	}
@@ -90,7 +93,8 @@ func (s *stage) inject(ctx context.Context, name string, words ...string) error 
 	return err
 }
 
-// shop brings up carts behind sidecars and a gateway, and waits until all are ready.
+// shop brings up carts, the web that calls them and a gateway to it, all behind sidecars, and
+// waits until all are ready.
 func (s *stage) shop(ctx context.Context, kind string, replicas int) error {
 	if err := s.mesh.issuer.secret(ctx, s, proxySecret, "/ns/"+s.namespace+"/sa/default"); err != nil {
 		return err
@@ -98,22 +102,26 @@ func (s *stage) shop(ctx context.Context, kind string, replicas int) error {
 	if err := s.inject(ctx, "cart", "$KIND", kind, "$REPLICAS", fmt.Sprint(replicas), "$HOST", "127.0.0.1"); err != nil {
 		return err
 	}
-	if err := s.inject(ctx, "gateway"); err != nil {
-		return err
+	for _, name := range []string{"web", "gateway"} {
+		if err := s.inject(ctx, name); err != nil {
+			return err
+		}
 	}
-	if err := s.rolledOut(ctx, strings.ToLower(kind)+"/cart"); err != nil {
-		return err
+	for _, workload := range []string{strings.ToLower(kind) + "/cart", "deployment/web", "deployment/edge"} {
+		if err := s.rolledOut(ctx, workload); err != nil {
+			return err
+		}
 	}
-	return s.rolledOut(ctx, "deployment/edge")
+	return nil
 }
 
-// meshReady: three carts that listen on their loopback only become ready and answer under
-// load through injected sidecars and a gateway.
+// meshReady: three carts that listen on their loopback only become ready, and answer under
+// load through a gateway and injected sidecars.
 func meshReady(ctx context.Context, s *stage) error {
 	if err := s.shop(ctx, "Deployment", 3); err != nil {
 		return err
 	}
-	l, err := s.load(ctx, "load", "edge:8080", "shop/cart", rate, 10)
+	l, err := s.load(ctx, gateway(), 10)
 	if err != nil {
 		return err
 	}
@@ -130,7 +138,7 @@ func rolloutInMesh(ctx context.Context, s *stage) error {
 	if err := s.shop(ctx, "Deployment", 3); err != nil {
 		return err
 	}
-	return s.rolloutUnderLoad(ctx, "edge:8080", "shop/cart")
+	return s.rolloutUnderLoad(ctx, gateway())
 }
 
 // restartDeployment: `sluice restart` replaces three carts one by one under load, each
@@ -143,7 +151,7 @@ func restartDeployment(ctx context.Context, s *stage) error {
 	if err != nil {
 		return err
 	}
-	l, err := s.load(ctx, "load", "edge:8080", "shop/cart", rate, 240)
+	l, err := s.load(ctx, gateway(), 240)
 	if err != nil {
 		return err
 	}

@@ -16,16 +16,16 @@ func rolloutControl(ctx context.Context, s *stage) error {
 	if err := s.rolledOut(ctx, "deployment/cart"); err != nil {
 		return err
 	}
-	return s.rolloutUnderLoad(ctx, "cart:8080", "shop/cart")
+	return s.rolloutUnderLoad(ctx, carts())
 }
 
 // rolloutUnderLoad restarts the cart as kubectl does it, under load.
-func (s *stage) rolloutUnderLoad(ctx context.Context, address, entry string) error {
+func (s *stage) rolloutUnderLoad(ctx context.Context, at entry) error {
 	before, err := s.uids(ctx, "app=cart")
 	if err != nil {
 		return err
 	}
-	l, err := s.load(ctx, "load", address, entry, rate, 120)
+	l, err := s.load(ctx, at, 120)
 	if err != nil {
 		return err
 	}
