@@ -33,14 +33,13 @@ func normalised(action Action) Action {
 			return a.normalised()
 		}
 	case CircuitBreak:
-		if a.Lease == 0 {
-			a.Lease = DefaultLease
+		if !a.complete() {
+			a.normalise()
 			return a
 		}
 	case RateLimit:
-		if a.Burst == 0 || a.Lease == 0 {
-			a.Burst = cmp.Or(a.Burst, oneSecond(a.PerSecond))
-			a.Lease = cmp.Or(a.Lease, DefaultLease)
+		if !a.complete() {
+			a.normalise()
 			return a
 		}
 	}
@@ -67,6 +66,19 @@ func (a Drain) normalised() Drain {
 	a.Deadline = cmp.Or(a.Deadline, DefaultDrainDeadline)
 	a.Lease = cmp.Or(a.Lease, DefaultLease)
 	return a
+}
+
+// complete reports whether nothing of a stands for a default.
+func (a *CircuitBreak) complete() bool { return a.Lease != 0 }
+
+func (a *CircuitBreak) normalise() { a.Lease = cmp.Or(a.Lease, DefaultLease) }
+
+// complete reports whether nothing of a stands for a default.
+func (a *RateLimit) complete() bool { return a.Burst != 0 && a.Lease != 0 }
+
+func (a *RateLimit) normalise() {
+	a.Burst = cmp.Or(a.Burst, oneSecond(a.PerSecond))
+	a.Lease = cmp.Or(a.Lease, DefaultLease)
 }
 
 // oneSecond is the default burst: what passes in a second, at least 1.

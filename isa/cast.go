@@ -7,6 +7,7 @@ type cast struct {
 	env     *Env // nil = nothing is known of any
 	limits  *Limits
 	members []member
+	last    int                  // the member that was found last
 	index   map[mesh.Service]int // of large casts; small ones are searched
 }
 
@@ -32,11 +33,14 @@ func (k *cast) begin(env *Env, limits *Limits) {
 func (k *cast) end() {
 	clear(k.members)
 	clear(k.index)
-	k.env, k.members = nil, k.members[:0]
+	k.env, k.members, k.last = nil, k.members[:0], 0
 }
 
 // find returns the number of service in k, -1 if it was not named yet.
 func (k *cast) find(service mesh.Service) int {
+	if k.last < len(k.members) && k.members[k.last].name == service {
+		return k.last
+	}
 	if len(k.index) > 0 {
 		if i, found := k.index[service]; found {
 			return i
@@ -45,6 +49,7 @@ func (k *cast) find(service mesh.Service) int {
 	}
 	for i := range k.members {
 		if k.members[i].name == service {
+			k.last = i
 			return i
 		}
 	}
@@ -62,8 +67,11 @@ func (k *cast) number(service mesh.Service) int {
 	if k.env != nil {
 		m.facts = k.env.Find(service)
 	}
-	m.secret = k.limits.guard(service, false) != ""
-	m.guard = k.limits.guard(service, m.facts != nil && m.facts.Protected)
+	m.guard = k.limits.guard(service, false)
+	m.secret = m.guard != ""
+	if !m.secret && m.facts != nil && m.facts.Protected {
+		m.guard = CodeProtected
+	}
 	k.members = append(k.members, m)
 	if i == smallCast {
 		if k.index == nil {

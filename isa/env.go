@@ -75,7 +75,7 @@ func (e *Env) position(service mesh.Service) int {
 
 // Selects reports whether t is about instance i. A target without instance, UID or
 // subset is about every instance of its service, a group about those of its members.
-func (t Target) Selects(i *mesh.Instance) bool {
+func (t *Target) Selects(i *mesh.Instance) bool {
 	if len(t.Group) > 0 {
 		return slices.Contains(t.Group, i.Service)
 	}

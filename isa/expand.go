@@ -26,59 +26,69 @@ import (
 // A step that stays one step keeps its id; else the n-th instance of step r gets r-n,
 // and r-n-d, r-n-r, r-n-t for its drain, restart and restore. Expand is deterministic
 // in p and env and does not change them; what it returns with faults must not be used.
-func Expand(p Program, env *Env) (Program, []Fault) { return new(expander).expand(&p, env) }
+func Expand(p Program, env *Env) (Program, []Fault) { return new(Checker).Expand(&p, env) }
 
-func (e *expander) expand(written *Program, env *Env) (Program, []Fault) {
-	p := *written
-	if len(p.Steps) > MaxSteps {
-		return p, []Fault{{Code: CodeTooLarge, Path: "steps", Reason: fmt.Sprintf("%d steps", len(p.Steps)),
-			Remedy: fmt.Sprintf("at most %d as written; split the plan", MaxSteps)}}
+// tooMany refuses to expand a program of too many steps.
+func tooMany(p *Program) []Fault {
+	if len(p.Steps) <= MaxSteps {
+		return nil
 	}
+	return []Fault{{Code: CodeTooLarge, Path: "steps", Reason: fmt.Sprintf("%d steps", len(p.Steps)),
+		Remedy: fmt.Sprintf("at most %d as written; split the plan", MaxSteps)}}
+}
+
+// expand makes out what becomes of written. That ids are unique is left to the function
+// unique.
+func (e *expander) expand(written, out *Listing, env *Env) []Fault {
 	if env == nil {
 		env = &Env{}
 	}
-	e.reset(env, len(p.Steps))
-	for i := range p.Steps {
-		if e.step(i, &p.Steps[i]); len(e.steps) > MaxExpandedSteps {
+	e.reset(env, written, out)
+	for i := range written.Lines {
+		if e.step(i); len(out.Lines) > MaxExpandedSteps {
 			e.fault(i, CodeTooLarge, "the program is too large when expanded",
 				fmt.Sprintf("at most %d steps; restart fewer instances in one plan", MaxExpandedSteps))
 			break
 		}
 	}
 	if len(e.faults) > 0 {
-		return p, e.faults
+		return e.faults
 	}
 	e.rewire()
-	p.Steps = e.steps
-	return p, e.unique()
+	return nil
 }
 
 // expander builds the expanded program. Its slices and maps are used again for the next.
 type expander struct {
 	env    *Env
-	steps  []Step
-	origin []int    // steps[i] came of this written step
-	inner  []bool   // steps[i] follows a step of the same expansion
-	ends   []ending // of the written steps that do not end themselves
+	in     *Listing
+	out    *Listing
+	origin []int      // line i of out came of this line of in
+	inner  []bool     // line i of out follows a line of the same expansion
+	ends   [][]StepID // what ends the written steps that do not end themselves
+	ended  names      // the numbers in ends
 	faults []Fault
 	after  []StepID         // where After lists and ends stand
 	found  []*mesh.Instance // of one target
-	seen   map[StepID]int   // of many steps
-	ids    strings.Builder  // where made ids stand; never used again, they are immutable
+	seen   names
+	ids    [256]StepID // that were made of late, see numbered
 }
 
-// reset makes e ready for a program of n steps.
-func (e *expander) reset(env *Env, n int) {
-	e.ends = e.ends[:0]
-	e.env, e.ids, e.faults = env, strings.Builder{}, nil
-	e.steps, e.origin, e.inner = slices.Grow(e.steps[:0], n), slices.Grow(e.origin[:0], n), slices.Grow(e.inner[:0], n)
-	e.after = e.after[:0]
+// reset makes e ready to write out.
+func (e *expander) reset(env *Env, in, out *Listing) {
+	n := len(in.Lines)
+	e.env, e.in, e.out, e.faults = env, in, out, nil
+	out.ID, out.Epoch, out.Deadline, out.Verify = in.ID, in.Epoch, in.Deadline, in.Verify
+	out.empty(n)
+	e.origin, e.inner = slices.Grow(e.origin[:0], n), slices.Grow(e.inner[:0], n)
+	e.ends, e.after = e.ends[:0], e.after[:0]
+	e.ended.begin(n)
 }
 
-// list keeps ids as an After list.
-func (e *expander) list(ids ...StepID) []StepID {
+// list keeps id as an After list.
+func (e *expander) list(id StepID) []StepID {
 	start := len(e.after)
-	e.after = append(e.after, ids...)
+	e.after = append(e.after, id)
 	return e.after[start:len(e.after):len(e.after)]
 }
 
@@ -86,34 +96,77 @@ func (e *expander) fault(step int, code Code, reason, remedy string) {
 	e.faults = append(e.faults, Fault{Code: code, Path: itemPath("steps", step), Reason: reason, Remedy: remedy})
 }
 
-// add appends a step whose After is as written.
-func (e *expander) add(origin int, step Step) { e.append(origin, step, false) }
-
-func (e *expander) append(origin int, step Step, inner bool) {
-	e.steps = append(e.steps, step)
+// line appends a line; inner says that its After is not as written.
+func (e *expander) line(origin int, line Line, inner bool) {
+	e.out.Lines = append(e.out.Lines, line)
 	e.origin = append(e.origin, origin)
 	e.inner = append(e.inner, inner)
 }
 
-func (e *expander) step(i int, written *Step) {
-	step := *written
-	switch a := step.Action.(type) {
-	case Restart:
-		e.restart(i, step, a.normalised())
-	case Drain:
-		if bound := a.Target; narrowed(&bound) {
-			a = a.normalised()
-			a.Target = e.bind(i, bound)
-			step.Action = a
-			e.add(i, step)
+// keep appends line i with the operands as written, but for an action that stands for one.
+func (e *expander) keep(i int, action Action) {
+	line, in, out := e.in.Lines[i], e.in, e.out
+	line.written = action
+	switch at := line.At; line.Op {
+	case OpRestart:
+		line.At = put(&out.Restarts, &in.Restarts[at])
+	case OpDrain:
+		line.At = put(&out.Drains, &in.Drains[at])
+	case OpRestore:
+		line.At = put(&out.Restores, &in.Restores[at])
+	case OpBreak:
+		line.At = put(&out.Breaks, &in.Breaks[at])
+	case OpLimit:
+		line.At = put(&out.Limits, &in.Limits[at])
+	case OpScale:
+		line.At = put(&out.Scales, &in.Scales[at])
+	case OpRollback:
+		line.At = put(&out.Rollbacks, &in.Rollbacks[at])
+	case OpAwait:
+		line.At = put(&out.Awaits, &in.Awaits[at])
+	}
+	e.line(i, line, false)
+}
+
+func (e *expander) step(i int) {
+	line, in := &e.in.Lines[i], e.in
+	switch line.Op {
+	case OpRestart:
+		e.restart(i, &in.Restarts[line.At])
+		return
+	case OpDrain:
+		a := &in.Drains[line.At]
+		if !a.complete() || narrowed(&a.Target) {
+			e.drain(i, a.normalised())
 			return
 		}
-		step.Action = normalised(step.Action)
-		e.add(i, step)
-	default:
-		step.Action = normalised(step.Action)
-		e.add(i, step)
+	case OpBreak:
+		if a := &in.Breaks[line.At]; !a.complete() {
+			e.keep(i, nil)
+			last(e.out.Breaks).normalise()
+			return
+		}
+	case OpLimit:
+		if a := &in.Limits[line.At]; !a.complete() {
+			e.keep(i, nil)
+			last(e.out.Limits).normalise()
+			return
+		}
 	}
+	e.keep(i, line.written)
+}
+
+// last returns the last value of a list that is not empty.
+func last[T any](list []T) *T { return &list[len(list)-1] }
+
+// drain appends line i as drain a, bound to UIDs if its target is narrowed.
+func (e *expander) drain(i int, a Drain) {
+	if narrowed(&a.Target) {
+		a.Target = e.bind(i, &a.Target)
+	}
+	line := e.in.Lines[i]
+	line.written, line.At = nil, put(&e.out.Drains, &a)
+	e.line(i, line, false)
 }
 
 // narrowed reports whether t is about some instances of its service only.
@@ -125,8 +178,8 @@ func narrowed(t *Target) bool {
 func single(t *Target) bool { return t.Instance != "" || t.UID != "" }
 
 // bind writes the UIDs of a narrowed target.
-func (e *expander) bind(step int, t Target) Target {
-	found := e.instances(step, t)
+func (e *expander) bind(step int, narrow *Target) Target {
+	t, found := *narrow, e.instances(step, narrow)
 	if len(found) == 1 {
 		return Target{Service: t.Service, UID: found[0].UID}
 	}
@@ -139,7 +192,7 @@ func (e *expander) bind(step int, t Target) Target {
 }
 
 // instances lists what t is about: services in restart order, instances by name.
-func (e *expander) instances(step int, t Target) []*mesh.Instance {
+func (e *expander) instances(step int, t *Target) []*mesh.Instance {
 	services := t.Group
 	if len(t.Group) > 0 {
 		services = e.env.inRestartOrder(t.Group)
@@ -160,16 +213,21 @@ func (e *expander) instances(step int, t Target) []*mesh.Instance {
 		}
 		if found := out[before:]; len(found) == 0 {
 			e.fault(step, CodeUnknownTarget,
-				"no instance of "+quote(string(service))+" is meant by "+quote(FormatTarget(t)),
+				"no instance of "+quote(string(service))+" is meant by "+quote(FormatTarget(*t)),
 				"name instances that exist")
 		} else {
-			slices.SortFunc(found, func(a, b *mesh.Instance) int {
-				return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID))
-			})
+			slices.SortFunc(found, byName)
 		}
 	}
 	e.found = out
 	return out
+}
+
+func byName(a, b *mesh.Instance) int {
+	if c := strings.Compare(a.Name, b.Name); c != 0 {
+		return c
+	}
+	return strings.Compare(string(a.UID), string(b.UID))
 }
 
 // inRestartOrder returns set without repetition in env's restart order, then by name.
@@ -188,80 +246,92 @@ func (e *Env) inRestartOrder(set []mesh.Service) []mesh.Service {
 	return out
 }
 
-func (e *expander) restart(i int, step Step, a Restart) {
-	found := e.instances(i, a.Target)
+func (e *expander) restart(i int, a *Restart) {
+	found := e.instances(i, &a.Target)
 	switch {
 	case len(found) > MaxExpandedSteps/3:
 		e.fault(i, CodeTooLarge, fmt.Sprintf("%d instances in one restart", len(found)),
 			"restart fewer instances in one plan")
 	case a.Drain == "" && !a.NoDrain && !single(&a.Target):
-		e.macro(i, step, a, found)
+		e.macro(i, a, found)
 	case len(found) == 1:
-		step.Action = e.one(step.Action, a, found[0])
-		e.add(i, step)
-	case a.Drain != "" && !e.quorum(a.Target):
-		e.sideBySide(i, step, a, found)
+		e.one(i, a, found[0])
+	case a.Drain != "" && !e.quorum(&a.Target):
+		e.sideBySide(i, a, found)
 	default:
-		e.inTurn(i, step, a, found)
+		e.inTurn(i, a, found)
 	}
 }
 
-// one returns restart a of one instance: as written, if nothing had to be written out.
-func (e *expander) one(written Action, a Restart, instance *mesh.Instance) Action {
-	target := Target{Service: instance.Service, UID: instance.UID}
-	if w, ok := written.(Restart); ok && w.complete() && w.Target.onlyUID() && w.Target.UID == target.UID {
-		return written
+// one appends restart a of one instance: as written, if nothing has to be written out.
+func (e *expander) one(i int, a *Restart, instance *mesh.Instance) {
+	if a.complete() && a.Target.onlyUID() && a.Target.UID == instance.UID {
+		e.keep(i, e.in.Lines[i].written)
+		return
 	}
-	a.Target = target
-	return a
+	line := &e.in.Lines[i]
+	e.reboot(i, line.ID, line.After, a, instance)
+}
+
+// reboot appends the restart of one instance, which is else like a.
+func (e *expander) reboot(i int, id StepID, after []StepID, a *Restart, instance *mesh.Instance) *Restart {
+	e.line(i, Line{ID: id, After: after, Op: OpRestart, At: put(&e.out.Restarts, a)}, false)
+	r := last(e.out.Restarts)
+	if !r.complete() {
+		*r = r.normalised()
+	}
+	r.Target = Target{Service: instance.Service, UID: instance.UID}
+	return r
 }
 
 // quorum reports whether the members of the target must not be down together.
-func (e *expander) quorum(t Target) bool {
+func (e *expander) quorum(t *Target) bool {
 	facts := e.env.Find(t.Service)
 	return facts != nil && facts.Quorum > 0
 }
 
-func (e *expander) sideBySide(i int, step Step, a Restart, found []*mesh.Instance) {
-	start := len(e.after)
+func (e *expander) sideBySide(i int, a *Restart, found []*mesh.Instance) {
+	line, start := &e.in.Lines[i], len(e.after)
 	for n, instance := range found {
-		a.Target = Target{Service: instance.Service, UID: instance.UID}
-		id := e.numbered(step.ID, n, "")
+		id := e.numbered(line.ID, n, "")
 		e.after = append(e.after, id)
-		e.add(i, Step{ID: id, After: step.After, Action: a})
+		e.reboot(i, id, line.After, a, instance)
 	}
-	e.ends = append(e.ends, ending{step.ID, e.after[start:len(e.after):len(e.after)]})
+	e.end(line.ID, e.after[start:len(e.after):len(e.after)])
 }
 
-func (e *expander) inTurn(i int, step Step, a Restart, found []*mesh.Instance) {
-	after := step.After
+func (e *expander) inTurn(i int, a *Restart, found []*mesh.Instance) {
+	line := &e.in.Lines[i]
+	after := line.After
 	for n, instance := range found {
-		a.Target = Target{Service: instance.Service, UID: instance.UID}
-		id := e.numbered(step.ID, n, "")
-		e.append(i, Step{ID: id, After: after, Action: a}, n > 0)
+		id := e.numbered(line.ID, n, "")
+		e.reboot(i, id, after, a, instance)
+		*last(e.inner) = n > 0
 		after = e.list(id)
 	}
-	e.ends = append(e.ends, ending{step.ID, after})
+	e.end(line.ID, after)
 }
 
 // macro writes (drain, restart, restore) for each instance.
-func (e *expander) macro(i int, step Step, a Restart, found []*mesh.Instance) {
-	after := step.After
+func (e *expander) macro(i int, a *Restart, found []*mesh.Instance) {
+	line := &e.in.Lines[i]
+	after, deadline := line.After, cmp.Or(a.Deadline, DefaultRestartDeadline)
 	for n, instance := range found {
-		target := Target{Service: instance.Service, UID: instance.UID}
-		drain := e.numbered(step.ID, n, "-d")
-		restart := e.numbered(step.ID, n, "-r")
-		restore := e.numbered(step.ID, n, "-t")
-		e.append(i, Step{ID: drain, After: after, Action: Drain{
-			Target: target, Share: 100, OnEmpty: e.onEmpty(instance), Streams: mesh.StreamsWait,
-			Deadline: DefaultDrainDeadline, Lease: macroLease(a.Deadline),
-		}}, n > 0)
-		a.Target, a.Drain = target, drain
-		e.append(i, Step{ID: restart, After: e.list(drain), Action: a}, true)
-		e.append(i, Step{ID: restore, After: e.list(restart), Action: RestoreTraffic{Drain: drain}}, true)
+		drain := e.numbered(line.ID, n, "-d")
+		restart := e.numbered(line.ID, n, "-r")
+		restore := e.numbered(line.ID, n, "-t")
+		e.line(i, Line{ID: drain, After: after, Op: OpDrain, At: put(&e.out.Drains, &Drain{
+			Target: Target{Service: instance.Service, UID: instance.UID},
+			Share:  100, OnEmpty: e.onEmpty(instance), Streams: mesh.StreamsWait,
+			Deadline: DefaultDrainDeadline, Lease: macroLease(deadline),
+		})}, n > 0)
+		e.reboot(i, restart, e.list(drain), a, instance).Drain = drain
+		*last(e.inner) = true
+		e.line(i, Line{ID: restore, After: e.list(restart), Op: OpRestore,
+			At: put(&e.out.Restores, &RestoreTraffic{Drain: drain})}, true)
 		after = e.list(restore)
 	}
-	e.ends = append(e.ends, ending{step.ID, after})
+	e.end(line.ID, after)
 }
 
 // macroLease is the lease of a macro's drain: it covers the drain and one restart.
@@ -283,100 +353,83 @@ func (e *expander) onEmpty(instance *mesh.Instance) mesh.OnEmpty {
 // serving reports whether an instance may be counted on; an unknown state may.
 func serving(i *mesh.Instance) bool { return i.State == mesh.Ready || i.State == "" }
 
-// numbered makes an id; all of a program stand in few pieces of memory.
+// numbered makes an id. Steps have the same few names in most plans, so what was made of
+// late is kept and found again: then nothing is allocated.
 func (e *expander) numbered(id StepID, n int, suffix string) StepID {
-	const piece = 256
-	number := strconv.Itoa(n + 1)
-	if e.ids.Cap()-e.ids.Len() < len(id)+1+len(number)+len(suffix) {
-		e.ids = strings.Builder{}
-		e.ids.Grow(piece)
+	var digits [20]byte
+	number := strconv.AppendInt(digits[:0], int64(n+1), 10)
+	hash := uint32(n)*31 + uint32(len(suffix))
+	if len(suffix) > 0 {
+		hash = hash*31 + uint32(suffix[len(suffix)-1])
 	}
-	start := e.ids.Len()
-	e.ids.WriteString(string(id))
-	e.ids.WriteByte('-')
-	e.ids.WriteString(number)
-	e.ids.WriteString(suffix)
-	return StepID(e.ids.String()[start:])
+	for k := range len(id) {
+		hash = hash*31 + uint32(id[k])
+	}
+	made := &e.ids[hash%uint32(len(e.ids))]
+	if !made.is(id, number, suffix) {
+		*made = id + "-" + StepID(number) + StepID(suffix)
+	}
+	return *made
 }
 
-// ending is the expanded steps that end a written one.
-type ending struct {
-	id StepID
-	by []StepID
+// is reports whether id is base, a hyphen, number and suffix.
+func (id StepID) is(base StepID, number []byte, suffix string) bool {
+	at := len(base) + 1
+	return len(id) == at+len(number)+len(suffix) && id[:len(base)] == base && id[len(base)] == '-' &&
+		string(id[at:at+len(number)]) == string(number) && string(id[at+len(number):]) == suffix
+}
+
+// end notes which steps end the written step called id.
+func (e *expander) end(id StepID, by []StepID) {
+	e.ended.set(id, len(e.ends))
+	e.ends = append(e.ends, by)
 }
 
 // ending returns the steps that end the written step called id, nil if it does so itself.
 func (e *expander) ending(id StepID) []StepID {
-	for _, end := range slices.Backward(e.ends) {
-		if end.id == id {
-			return end.by
-		}
+	if i := e.ended.find(id); i >= 0 {
+		return e.ends[i]
 	}
 	return nil
 }
 
 // rewire makes steps that follow a written step follow what ends it now.
 func (e *expander) rewire() {
-	for i := range e.steps {
-		after := e.steps[i].After
-		if e.inner[i] || !slices.ContainsFunc(after, func(id StepID) bool { return e.ending(id) != nil }) {
+	if len(e.ends) == 0 {
+		return
+	}
+	for i := range e.out.Lines {
+		line := &e.out.Lines[i]
+		if e.inner[i] {
 			continue
 		}
-		start := len(e.after)
-		for _, id := range after {
+		start, changed := len(e.after), false
+		for _, id := range line.After {
 			if ends := e.ending(id); ends != nil {
-				e.after = append(e.after, ends...)
+				e.after, changed = append(e.after, ends...), true
 			} else {
 				e.after = append(e.after, id)
 			}
 		}
-		e.steps[i].After = e.after[start:len(e.after):len(e.after)]
+		if !changed {
+			e.after = e.after[:start]
+			continue
+		}
+		line.After = e.after[start:len(e.after):len(e.after)]
 	}
 }
 
 // unique refuses expanded ids that meet an id as written.
 func (e *expander) unique() []Fault {
-	for i := range e.steps {
-		id := e.steps[i].ID
-		if last := e.earlier(i); last >= 0 && e.origin[last] != e.origin[i] {
+	e.seen.begin(len(e.out.Lines))
+	for i := range e.out.Lines {
+		id := e.out.Lines[i].ID
+		if last := e.seen.set(id, i); last >= 0 && e.origin[last] != e.origin[i] {
 			e.fault(e.origin[i], CodeName, "the id "+quote(string(id))+" is also made by an expansion",
 				"rename the step")
 		}
 	}
 	return e.faults
-}
-
-// earlier returns the last step before i with the id of i, -1 if there is none. It must be
-// asked about each step in turn.
-func (e *expander) earlier(i int) int {
-	const few = 20 // are searched one by one
-	id := e.steps[i].ID
-	if len(e.steps) <= few {
-		for k := i - 1; k >= 0; k-- {
-			if e.steps[k].ID == id {
-				return k
-			}
-		}
-		return -1
-	}
-	if i == 0 {
-		e.seen = emptied(e.seen, len(e.steps))
-	}
-	last, found := e.seen[id]
-	e.seen[id] = i
-	if !found {
-		return -1
-	}
-	return last
-}
-
-// emptied returns seen without entries, made for n if there is none.
-func emptied(seen map[StepID]int, n int) map[StepID]int {
-	if seen == nil {
-		return make(map[StepID]int, n)
-	}
-	clear(seen)
-	return seen
 }
 
 // onlyUID reports whether t names its instance by UID and by nothing else.

@@ -21,58 +21,113 @@ func Validate(p Program, env *Env) []Fault { return new(Checker).Validate(&p, en
 func ValidateExpanded(p Program, env *Env) []Fault { return new(Checker).ValidateExpanded(&p, env) }
 
 // Checker is Validate and Expand with memory that is used again, for who checks many
-// programs: once it is warm, a program without faults costs no allocation to check. The
-// zero value is ready. A Checker is not safe for concurrent use.
+// programs: once it is warm, a program without faults costs no allocation to check, nor to
+// expand into a Listing. The zero value is ready. A Checker is not safe for concurrent use.
 type Checker struct {
 	checker  checker
 	expander expander
-	expanded Program // of Compile
+	written  Listing
+	expanded Listing
 }
 
-// Expand is the function Expand, but what it returns is valid until c expands again.
-func (c *Checker) Expand(p *Program, env *Env) (Program, []Fault) { return c.expander.expand(p, env) }
+// Expand is the function Expand.
+func (c *Checker) Expand(p *Program, env *Env) (Program, []Fault) {
+	if faults := tooMany(p); len(faults) > 0 {
+		return *p, faults
+	}
+	c.written.read(p)
+	if faults := c.expander.expand(&c.written, &c.expanded, env); len(faults) > 0 {
+		return *p, faults
+	}
+	return c.expanded.Program(), c.expander.unique()
+}
 
 // Validate is the function Validate.
 func (c *Checker) Validate(p *Program, env *Env) []Fault {
-	defer c.checker.release()
-	c.checker.begin(env)
-	return c.checker.check(p, MaxSteps, maxID)
+	return c.validate(p, env, MaxSteps, maxID)
 }
 
 // ValidateExpanded is the function ValidateExpanded.
 func (c *Checker) ValidateExpanded(p *Program, env *Env) []Fault {
+	return c.validate(p, env, MaxExpandedSteps, maxExpandedID)
+}
+
+func (c *Checker) validate(p *Program, env *Env, maxSteps, idLimit int) []Fault {
 	defer c.checker.release()
 	c.checker.begin(env)
-	return c.checker.check(p, MaxExpandedSteps, maxExpandedID)
+	if faults := limited(p, maxSteps); len(faults) > 0 {
+		return faults
+	}
+	c.written.read(p)
+	return c.checker.check(&c.written, idLimit, false)
 }
 
 // Compile is Validate, Expand and ValidateExpanded, as far as there are no faults: it
-// returns those of the first that has any. What it returns besides is valid until c
-// expands again, and p itself if p cannot be expanded.
+// returns those of the first that has any, and p itself with them.
 func (c *Checker) Compile(p *Program, env *Env) (Program, []Fault) {
-	defer c.checker.release()
-	c.checker.begin(env)
-	if faults := c.checker.check(p, MaxSteps, maxID); len(faults) > 0 {
+	listing, faults := c.List(p, env)
+	if listing == nil {
 		return *p, faults
 	}
-	var faults []Fault
-	if c.expanded, faults = c.expander.expand(p, env); len(faults) > 0 {
-		return *p, faults
-	}
-	return c.expanded, c.checker.check(&c.expanded, MaxExpandedSteps, maxExpandedID)
+	return listing.Program(), faults
 }
 
-func (c *checker) check(p *Program, maxSteps, idLimit int) []Fault {
-	c.reset(p, idLimit)
-	if len(p.Steps) > maxSteps {
-		return []Fault{{Code: CodeTooLarge, Path: "steps", Reason: fmt.Sprintf("%d steps", len(p.Steps)),
-			Remedy: fmt.Sprintf("at most %d; split the plan", maxSteps)}}
+// List is Compile with a Listing, which is valid until c is used again, as are Precedes,
+// Follows and Order, which are about its lines. It is nil if p has faults.
+func (c *Checker) List(p *Program, env *Env) (*Listing, []Fault) {
+	defer c.checker.release()
+	c.checker.begin(env)
+	if faults := limited(p, MaxSteps); len(faults) > 0 {
+		return nil, faults
 	}
+	c.written.read(p)
+	if faults := c.checker.check(&c.written, maxID, false); len(faults) > 0 {
+		return nil, faults
+	}
+	if faults := c.expander.expand(&c.written, &c.expanded, env); len(faults) > 0 {
+		return nil, faults
+	}
+	faults := c.checker.check(&c.expanded, maxExpandedID, true)
+	if len(faults) == 0 {
+		return &c.expanded, nil
+	}
+	if twice := c.expander.unique(); len(twice) > 0 {
+		return nil, twice // says more than that an id is used twice
+	}
+	return nil, faults
+}
+
+// Precedes reports whether line i is confirmed before line k starts, on every path.
+func (c *Checker) Precedes(i, k int) bool { return c.checker.precedes(i, k) }
+
+// Follows returns the lines that line i names in After.
+func (c *Checker) Follows(i int) []int { return c.checker.follows(i) }
+
+// Order returns the lines so that each stands behind those that it follows.
+func (c *Checker) Order() []int { return c.checker.topo }
+
+// limited refuses a program of more steps than most.
+func limited(p *Program, most int) []Fault {
+	if len(p.Steps) <= most {
+		return nil
+	}
+	return []Fault{{Code: CodeTooLarge, Path: "steps", Reason: fmt.Sprintf("%d steps", len(p.Steps)),
+		Remedy: fmt.Sprintf("at most %d; split the plan", most)}}
+}
+
+// check returns the faults of l. If expanded is set, what l was expanded from has just been
+// found without fault in the same world: the operands and targets of lines that have the
+// very action of a written step are not looked at again.
+func (c *checker) check(l *Listing, idLimit int, expanded bool) []Fault {
+	c.reset(l, idLimit)
 	c.program()
 	c.shape()
-	for i := range p.Steps {
-		c.operands(i)
-		c.target(i)
+	for i := range l.Lines {
+		if !expanded || l.Lines[i].written == nil {
+			c.operands(i)
+			c.target(i)
+		}
+		c.place(i)
 	}
 	c.collect()
 	c.linear()
@@ -90,26 +145,27 @@ func (c *checker) check(p *Program, maxSteps, idLimit int) []Fault {
 // checker holds one program while it is checked. Its slices and maps are used again for
 // the next one.
 type checker struct {
-	p       *Program
+	l       *Listing
 	env     *Env // nil = only the structure
 	limits  Limits
 	cast    cast
-	idLimit int      // bytes of a step's id
-	targets []Target // of each step, zero if its action has none
+	idLimit int   // bytes of a step's id
+	acting  []int // the number in the cast of the one service that each step is about, -1 if there is none
 	found   []finding
-	index   map[StepID]int // of large programs; small ones are searched
-	ordered bool           // ids and After lists make a partial order
-	after   []int          // the After lists of all steps as indexes of steps, -1 = unknown
-	ends    []int          // ends[i] is where the After list of step i ends in after
-	topo    []int          // steps, each behind those that it follows
-	words   int            // of a row of before
-	before  []uint64       // bit set: row i holds the steps that are confirmed before i starts
-	drains  []drainUse     // in the order of their steps
+	index   names      // the first step of each id
+	ordered bool       // ids and After lists make a partial order
+	after   []int      // the After lists of all steps as indexes of steps, -1 = unknown
+	ends    []int      // ends[i] is where the After list of step i begins in after, ends[i+1] where it ends
+	topo    []int      // steps, each behind those that it follows
+	words   int        // of a row of before
+	before  []uint64   // bit set: row i holds the steps that are confirmed before i starts
+	drains  []drainUse // in the order of their steps
 	uses    []restartUse
 	writers []int // steps that write something which is not a drain
 	open    []interval
 	stops   []servicePlace // the services that restart, by step
 	places  []servicePlace // by name, each once
+	met     []uint64       // bit set of services, of restarted
 	sets    []int          // the number of the restart set that each place belongs to
 	coupled reached
 	kin     kinship
@@ -124,52 +180,43 @@ type checker struct {
 // begin makes c ready for programs in the world of env.
 func (c *checker) begin(env *Env) {
 	c.env = env
-	var limits Limits
+	c.limits = Limits{}
 	if env != nil {
-		limits = env.Limits
+		c.limits = env.Limits
 	}
 	if c.namespaces == nil {
 		c.namespaces, c.own = protectedNamespaces(), ownServices()
 	}
-	if limits.ProtectedNamespaces == nil {
-		limits.ProtectedNamespaces = c.namespaces
+	if c.limits.ProtectedNamespaces == nil {
+		c.limits.ProtectedNamespaces = c.namespaces
 	}
-	if limits.Self == nil {
-		limits.Self = c.own
+	if c.limits.Self == nil {
+		c.limits.Self = c.own
 	}
-	c.limits = limits.complete()
+	c.limits = c.limits.complete()
 	c.cast.begin(env, &c.limits)
 }
 
-// reset makes c ready for p.
-func (c *checker) reset(p *Program, idLimit int) {
-	c.p, c.idLimit = p, idLimit
-	n := min(len(p.Steps), MaxExpandedSteps)
-	clear(c.index)
+// reset makes c ready for l.
+func (c *checker) reset(l *Listing, idLimit int) {
+	c.l, c.idLimit = l, idLimit
+	n := len(l.Lines)
+	c.index.begin(n)
 	c.found, c.drains, c.uses = c.found[:0], c.drains[:0], slices.Grow(c.uses[:0], n)
-	c.after, c.ends, c.topo = slices.Grow(c.after[:0], n), slices.Grow(c.ends[:0], n), slices.Grow(c.topo[:0], n)
-	c.targets, c.writers = slices.Grow(c.targets[:0], n), c.writers[:0]
+	c.after, c.ends, c.topo = slices.Grow(c.after[:0], n), slices.Grow(c.ends[:0], n+1), slices.Grow(c.topo[:0], n)
+	c.acting, c.writers = slices.Grow(c.acting[:0], n), c.writers[:0]
 }
 
-// release lets go of the program and the world, which are the caller's.
+// release lets go of the world, which is the caller's.
 func (c *checker) release() {
-	c.p, c.env = nil, nil
+	c.env = nil
 	c.cast.end()
 	c.kin.end()
 	clear(c.found)
-	clear(c.uses)
-	clear(c.drains)
-	clear(c.targets)
 }
 
 // follows returns the steps that step i names in After.
-func (c *checker) follows(i int) []int {
-	start := 0
-	if i > 0 {
-		start = c.ends[i-1]
-	}
-	return c.after[start:c.ends[i]]
-}
+func (c *checker) follows(i int) []int { return c.after[c.ends[i]:c.ends[i+1]] }
 
 // finding is a fault and the step that it sorts with: -1 the program itself.
 type finding struct {
@@ -194,8 +241,8 @@ func (c *checker) faults() []Fault {
 func (c *checker) add(i int, operand string, code Code, reason, remedy string) {
 	path := itemPath("steps", i)
 	ofStep := operand == "id" || strings.HasPrefix(operand, "after")
-	if action := c.p.Steps[i].Action; action != nil && operand != "" && !ofStep {
-		path += "." + string(action.Kind())
+	if action := c.l.Lines[i].kind(); action != "" && operand != "" && !ofStep {
+		path += "." + string(action)
 	}
 	if operand != "" {
 		path += "." + operand
@@ -210,20 +257,20 @@ func (c *checker) top(path string, code Code, reason, remedy string) {
 
 // program checks what is not in the steps.
 func (c *checker) program() {
-	if reason := idFault(c.p.ID, maxID); reason != "" {
-		c.top("id", CodeName, "the plan's id "+quote(c.p.ID)+" "+reason, "give it 1-64 of [a-z0-9-]")
+	if reason := idFault(c.l.ID, maxID); reason != "" {
+		c.top("id", CodeName, "the plan's id "+quote(c.l.ID)+" "+reason, "give it 1-64 of [a-z0-9-]")
 	}
-	if c.p.Epoch != "" && tokenFault(c.p.Epoch) != "" {
-		c.top("epoch", CodeDecode, "the epoch "+quote(c.p.Epoch)+" "+tokenFault(c.p.Epoch), "copy it from the topology")
+	if c.l.Epoch != "" && tokenFault(c.l.Epoch) != "" {
+		c.top("epoch", CodeDecode, "the epoch "+quote(c.l.Epoch)+" "+tokenFault(c.l.Epoch), "copy it from the topology")
 	}
-	if c.p.Deadline < 0 || c.p.Deadline > MaxDuration {
-		c.top("deadline", CodeRange, "deadline "+formatDuration(c.p.Deadline),
+	if c.l.Deadline < 0 || c.l.Deadline > MaxDuration {
+		c.top("deadline", CodeRange, "deadline "+formatDuration(c.l.Deadline),
 			"above 0s, at most "+formatDuration(MaxDuration))
 	}
-	if len(c.p.Steps) == 0 {
+	if len(c.l.Lines) == 0 {
 		c.top("steps", CodeDecode, "the plan has no step", "add one")
 	}
-	for i, check := range c.p.Verify {
+	for i, check := range c.l.Verify {
 		switch m := c.cast.member(check.Service); {
 		case m.fault != "":
 			c.last(itemPath("verify", i)+".service", CodeName, quote(string(check.Service))+" "+m.fault, "name a service")
@@ -240,26 +287,17 @@ func (c *checker) program() {
 
 // last reports a fault that sorts behind those of the steps.
 func (c *checker) last(path string, code Code, reason, remedy string) {
-	c.found = append(c.found, finding{len(c.p.Steps), Fault{Code: code, Path: path, Reason: reason, Remedy: remedy}})
+	c.found = append(c.found, finding{len(c.l.Lines), Fault{Code: code, Path: path, Reason: reason, Remedy: remedy}})
 }
 
 // find returns the step called id, -1 if there is none.
-func (c *checker) find(id StepID) int {
-	if len(c.index) > 0 {
-		if i, found := c.index[id]; found {
-			return i
-		}
-		return -1
-	}
-	for i := range c.p.Steps {
-		if c.p.Steps[i].ID == id {
-			return i
-		}
-	}
-	return -1
-}
+func (c *checker) find(id StepID) int { return c.index.find(id) }
 
 // precedes reports whether step a is confirmed before step b starts, on every path.
-func (c *checker) precedes(a, b int) bool {
-	return c.before[b*c.words+a/64]&(1<<(a%64)) != 0
-}
+func (c *checker) precedes(a, b int) bool { return bit(c.row(b), a) }
+
+// row returns the steps that precede step i as a bit set.
+func (c *checker) row(i int) []uint64 { return c.before[i*c.words : (i+1)*c.words] }
+
+// bit reports whether i is in a bit set.
+func bit(set []uint64, i int) bool { return set[uint(i)/64]>>(uint(i)%64)&1 != 0 }

@@ -11,7 +11,7 @@ import (
 
 // drainUse is a drain and what consumes it.
 type drainUse struct {
-	drain Drain
+	drain *Drain
 	step  int
 	end   int // the step that gives traffic back or awaits, -1 = none
 	await bool
@@ -20,7 +20,7 @@ type drainUse struct {
 // restartUse is a restart: with a drain, as a macro, or of what takes no traffic.
 type restartUse struct {
 	step    int
-	restart Restart
+	restart *Restart
 	drain   int // index in drains, -1 = none
 
 	from, to int // its services are stops[from:to]
@@ -37,30 +37,32 @@ func (c *checker) apart(macro, other *restartUse) bool {
 	if !macro.macro() || other.macro() || other.drain < 0 {
 		return macro.macro() && other.macro()
 	}
-	drain := &c.drains[other.drain].drain
+	drain := c.drains[other.drain].drain
 	return drain.Target.Service == other.restart.Target.Service
 }
 
 // collect finds the drains, their consumers and the restarts.
 func (c *checker) collect() {
-	for i := range c.p.Steps {
-		if a, ok := c.p.Steps[i].Action.(Drain); ok {
+	l := c.l
+	for i := range l.Lines {
+		if a := l.Drain(i); a != nil {
 			c.drains = append(c.drains, drainUse{drain: a, step: i, end: -1})
 		}
 	}
-	for i := range c.p.Steps {
-		switch a := c.p.Steps[i].Action.(type) {
-		case Restart:
+	for i := range l.Lines {
+		switch at := l.Lines[i].At; l.Lines[i].Op {
+		case OpRestart:
+			a := &l.Restarts[at]
 			use := restartUse{step: i, restart: a, drain: -1}
 			if a.Drain != "" {
 				use.drain = c.drainOf(i, a.Drain)
 			}
 			c.uses = append(c.uses, use)
-		case RestoreTraffic:
-			c.consume(i, a.Drain, false)
-		case Await:
-			c.consume(i, a.Drain, true)
-		case CircuitBreak, RateLimit, Scale, RollbackConfig:
+		case OpRestore:
+			c.consume(i, l.Restores[at].Drain, false)
+		case OpAwait:
+			c.consume(i, l.Awaits[at].Drain, true)
+		case OpBreak, OpLimit, OpScale, OpRollback:
 			c.writers = append(c.writers, i)
 		}
 	}
@@ -90,7 +92,7 @@ func (c *checker) consume(i int, id StepID, await bool) {
 	}
 	d := &c.drains[k]
 	if d.end >= 0 {
-		c.add(i, "drain", CodeLinear, "drain "+string(id)+" is already ended by "+string(c.p.Steps[d.end].ID),
+		c.add(i, "drain", CodeLinear, "drain "+string(id)+" is already ended by "+string(c.l.Lines[d.end].ID),
 			"end each drain once")
 		return
 	}
@@ -101,15 +103,15 @@ func (c *checker) consume(i int, id StepID, await bool) {
 func (c *checker) linear() {
 	for k := range c.drains {
 		d := &c.drains[k]
-		if id := c.p.Steps[d.step].ID; d.end < 0 {
+		if id := c.l.Lines[d.step].ID; d.end < 0 {
 			c.add(d.step, "", CodeLinear, "drain "+quote(string(id))+" is never given back",
 				"add a step that restores it, or one that awaits restore or lease")
 		}
 	}
-	for i := range c.p.Steps {
+	for i := range c.l.Lines {
 		for _, j := range c.follows(i) {
 			if j >= 0 && j != i && c.awaits(j) {
-				c.add(i, "after", CodeLinear, "nothing can follow "+string(c.p.Steps[j].ID)+": an await ends the plan",
+				c.add(i, "after", CodeLinear, "nothing can follow "+string(c.l.Lines[j].ID)+": an await ends the plan",
 					"remove it from after")
 			}
 		}
@@ -117,16 +119,15 @@ func (c *checker) linear() {
 }
 
 func (c *checker) awaits(i int) bool {
-	_, ok := c.p.Steps[i].Action.(Await)
-	return ok
+	return c.l.Lines[i].Op == OpAwait
 }
 
 // borrows checks that a drain is in force and proved whenever it is used.
 func (c *checker) borrows() {
 	for k := range c.drains {
 		if d := &c.drains[k]; d.end >= 0 && !c.precedes(d.step, d.end) {
-			c.add(d.end, "after", CodeLinear, "it may start before drain "+string(c.p.Steps[d.step].ID)+" is confirmed",
-				"add "+string(c.p.Steps[d.step].ID)+" to after")
+			c.add(d.end, "after", CodeLinear, "it may start before drain "+string(c.l.Lines[d.step].ID)+" is confirmed",
+				"add "+string(c.l.Lines[d.step].ID)+" to after")
 		}
 	}
 	for k := range c.uses {
@@ -137,16 +138,16 @@ func (c *checker) borrows() {
 }
 
 func (c *checker) borrow(use *restartUse, d *drainUse) {
-	id := string(c.p.Steps[d.step].ID)
+	id := string(c.l.Lines[d.step].ID)
 	if !c.precedes(d.step, use.step) {
 		c.add(use.step, "drain", CodeLinear, "drain "+id+" may not be confirmed when it is borrowed",
 			"add "+id+" to after")
 	}
 	if d.end >= 0 && !c.precedes(use.step, d.end) {
 		c.add(use.step, "drain", CodeLinear, "drain "+id+" may be over before the restart that borrows it",
-			"let "+string(c.p.Steps[d.end].ID)+" follow "+string(c.p.Steps[use.step].ID))
+			"let "+string(c.l.Lines[d.end].ID)+" follow "+string(c.l.Lines[use.step].ID))
 	}
-	if reason := c.uncovered(&d.drain, &use.restart); reason != "" {
+	if reason := c.uncovered(d.drain, use.restart); reason != "" {
 		c.add(use.step, "drain", CodeDrainRequired, reason, "drain all that is restarted, at 100 %")
 	}
 }
@@ -189,8 +190,8 @@ func (c *checker) leases() {
 	if len(c.drains) == 0 {
 		return
 	}
-	c.reach, c.times = zeroed(c.reach, len(c.p.Steps)), c.times[:0]
-	for i := range c.p.Steps {
+	c.reach, c.times = zeroed(c.reach, len(c.l.Lines)), c.times[:0]
+	for i := range c.l.Lines {
 		c.times = append(c.times, c.allowed(i))
 	}
 	for k := range c.drains {
@@ -202,7 +203,7 @@ func (c *checker) leases() {
 		if need := c.longest(d); lease > 0 && need > lease {
 			c.add(d.step, "lease", CodeLease,
 				fmt.Sprintf("a lease of %s does not cover the %s that deadlines allow until step %s",
-					formatDuration(lease), formatDuration(need), c.p.Steps[d.end].ID),
+					formatDuration(lease), formatDuration(need), c.l.Lines[d.end].ID),
 				"lengthen the lease or shorten deadlines")
 		}
 	}
@@ -212,9 +213,10 @@ func (c *checker) leases() {
 func (c *checker) longest(d *drainUse) time.Duration {
 	var most time.Duration
 	reach := c.reach // when a step's deadline ends, counted from the drain's start
+	end, start := c.row(d.end), c.row(d.step)
 	for _, i := range c.topo {
 		reach[i] = 0
-		if !c.precedes(i, d.end) || c.precedes(i, d.step) {
+		if !bit(end, i) || bit(start, i) {
 			continue
 		}
 		for _, j := range c.follows(i) {
@@ -228,27 +230,27 @@ func (c *checker) longest(d *drainUse) time.Duration {
 
 // allowed is the time that step i may take by its own operands.
 func (c *checker) allowed(i int) time.Duration {
-	switch a := c.p.Steps[i].Action.(type) {
-	case Drain:
-		return cmp.Or(a.Deadline, DefaultDrainDeadline)
-	case RestoreTraffic:
-		return a.Ramp
-	case Restart:
-		return c.restartTime(&a)
+	switch at := c.l.Lines[i].At; c.l.Lines[i].Op {
+	case OpDrain:
+		return cmp.Or(c.l.Drains[at].Deadline, DefaultDrainDeadline)
+	case OpRestore:
+		return c.l.Restores[at].Ramp
+	case OpRestart:
+		return c.restartTime(i, &c.l.Restarts[at])
 	}
 	return 0
 }
 
 // restartTime is the deadline of a restart, times its instances where they take turns.
-func (c *checker) restartTime(a *Restart) time.Duration {
+func (c *checker) restartTime(i int, a *Restart) time.Duration {
 	one := cmp.Or(a.Deadline, DefaultRestartDeadline)
 	macro := a.Drain == "" && !a.NoDrain && !single(&a.Target)
 	if macro {
 		one += DefaultDrainDeadline
 	}
 	turns := time.Duration(0)
-	for _, service := range members(&a.Target) {
-		facts := c.facts(service)
+	for k := range a.Target.services() {
+		facts := c.about(i, &a.Target, k)
 		if facts == nil || a.Drain != "" && facts.Quorum == 0 {
 			turns++
 			continue
@@ -279,8 +281,7 @@ func (c *checker) intervals() []interval {
 	out := c.open[:0]
 	for k := range c.drains {
 		d := &c.drains[k]
-		service := d.drain.Target.Service
-		at := interval{service, c.cast.number(service), d.step, d.end, -1}
+		at := interval{d.drain.Target.Service, c.number(d.step, &d.drain.Target, 0), d.step, d.end, -1}
 		if d.await {
 			at.to = -1
 		}
@@ -293,8 +294,9 @@ func (c *checker) intervals() []interval {
 		if !use.macro() {
 			continue
 		}
-		for _, service := range members(&use.restart.Target) {
-			out = append(out, interval{service, c.cast.number(service), use.step, use.step, k})
+		for n := range use.restart.Target.services() {
+			service := use.restart.Target.service(n)
+			out = append(out, interval{service, c.number(use.step, &use.restart.Target, n), use.step, use.step, k})
 		}
 	}
 	slices.SortStableFunc(out, func(a, b interval) int {
@@ -313,7 +315,7 @@ func (c *checker) conflicts() {
 			a, b := &open[j], &open[k]
 			if a.from != b.from && !c.over(a, b) && !c.over(b, a) {
 				c.add(b.from, "", CodeConflict, fmt.Sprintf("traffic is still kept off %s by step %s",
-					quote(string(b.service)), c.p.Steps[a.from].ID),
+					quote(string(b.service)), c.l.Lines[a.from].ID),
 					"put both into one drain, or let one follow what ends the other")
 				break
 			}
@@ -328,12 +330,12 @@ func (c *checker) doubleRestarts() {
 	for k := range c.uses {
 		for j := range k {
 			a, b := &c.uses[j], &c.uses[k]
-			if c.apart(a, b) || c.apart(b, a) || c.precedes(a.step, b.step) || c.precedes(b.step, a.step) {
+			if c.foreign(a, b) || c.apart(a, b) || c.apart(b, a) || c.precedes(a.step, b.step) || c.precedes(b.step, a.step) {
 				continue
 			}
 			if c.meet(&a.restart.Target, &b.restart.Target) {
 				c.add(b.step, "target", CodeConflict,
-					"it may restart the same instance at once as step "+string(c.p.Steps[a.step].ID),
+					"it may restart the same instance at once as step "+string(c.l.Lines[a.step].ID),
 					"remove one, or let it follow the other")
 				break
 			}
@@ -341,12 +343,21 @@ func (c *checker) doubleRestarts() {
 	}
 }
 
+// foreign reports whether two restarts are of one service each, which is not the same, and
+// do not name the same UID.
+func (c *checker) foreign(a, b *restartUse) bool {
+	one, other := &a.restart.Target, &b.restart.Target
+	return c.acting[a.step] != c.acting[b.step] && len(one.Group) == 0 && len(other.Group) == 0 &&
+		(one.UID == "" || one.UID != other.UID)
+}
+
 // meet reports whether two targets may have an instance in common.
 func (c *checker) meet(a, b *Target) bool {
 	if a.UID != "" && b.UID != "" {
 		return a.UID == b.UID
 	}
-	for _, service := range members(a) {
+	for k := range a.services() {
+		service := a.service(k)
 		if b.Service != service && !slices.Contains(b.Group, service) {
 			continue
 		}
@@ -368,8 +379,8 @@ func (c *checker) meet(a, b *Target) bool {
 func (c *checker) doubleWrites() {
 	for k, i := range c.writers {
 		for _, j := range c.writers[:k] {
-			if a, b := c.p.Steps[j].Action, c.p.Steps[i].Action; sameWrite(a, b) {
-				c.add(i, "target", CodeConflict, "step "+string(c.p.Steps[j].ID)+" writes the same",
+			if c.sameWrite(j, i) {
+				c.add(i, "target", CodeConflict, "step "+string(c.l.Lines[j].ID)+" writes the same",
 					"make them one step")
 				break
 			}
@@ -377,20 +388,23 @@ func (c *checker) doubleWrites() {
 	}
 }
 
-func sameWrite(a, b Action) bool {
-	switch a := a.(type) {
-	case CircuitBreak:
-		b, ok := b.(CircuitBreak)
-		return ok && a.Target.Service == b.Target.Service && a.Caller == b.Caller
-	case RateLimit:
-		b, ok := b.(RateLimit)
-		return ok && a.Target.Service == b.Target.Service && a.Caller == b.Caller
-	case Scale:
-		b, ok := b.(Scale)
-		return ok && a.Target.Service == b.Target.Service
-	case RollbackConfig:
-		b, ok := b.(RollbackConfig)
-		return ok && a.Object == b.Object
+// sameWrite reports whether two steps that are no drains write the same.
+func (c *checker) sameWrite(i, k int) bool {
+	a, b := &c.l.Lines[i], &c.l.Lines[k]
+	if a.Op != b.Op {
+		return false
+	}
+	switch a.Op {
+	case OpBreak:
+		a, b := &c.l.Breaks[a.At], &c.l.Breaks[b.At]
+		return a.Target.Service == b.Target.Service && a.Caller == b.Caller
+	case OpLimit:
+		a, b := &c.l.Limits[a.At], &c.l.Limits[b.At]
+		return a.Target.Service == b.Target.Service && a.Caller == b.Caller
+	case OpScale:
+		return c.l.Scales[a.At].Target.Service == c.l.Scales[b.At].Target.Service
+	case OpRollback:
+		return c.l.Rollbacks[a.At].Object == c.l.Rollbacks[b.At].Object
 	}
 	return false
 }

@@ -2,7 +2,6 @@ package isa
 
 import (
 	"fmt"
-	"iter"
 	"math"
 	"slices"
 	"time"
@@ -16,38 +15,40 @@ const minConsecutive5xx = 3
 
 // operands checks the operands of one action that need no knowledge of the world.
 func (c *checker) operands(i int) {
-	switch a := c.p.Steps[i].Action.(type) {
-	case Restart:
+	switch at := c.l.Lines[i].At; c.l.Lines[i].Op {
+	case OpRestart:
+		a := &c.l.Restarts[at]
 		c.word(i, "mode", string(a.Mode), "", string(Rolling), string(Replace), string(InPlace))
 		c.span(i, "deadline", a.Deadline, MaxDuration)
 		if a.NoDrain && a.Drain != "" {
 			c.add(i, "drain", CodeDecode, "the restart both has a drain and declines one", "keep one of them")
 		}
-	case Drain:
-		c.drain(i, &a)
-	case RestoreTraffic:
-		c.span(i, "ramp", a.Ramp, MaxDuration)
-	case CircuitBreak:
-		c.circuitBreak(i, &a)
-	case RateLimit:
-		c.rateLimit(i, &a)
-	case Scale:
-		switch {
-		case a.Replicas < 0 || a.Replicas > MaxReplicas:
-			c.add(i, "replicas", CodeRange, fmt.Sprintf("%d replicas", a.Replicas), fmt.Sprintf("1 to %d", MaxReplicas))
-		case a.Replicas == 0:
+	case OpDrain:
+		c.drain(i, &c.l.Drains[at])
+	case OpRestore:
+		c.span(i, "ramp", c.l.Restores[at].Ramp, MaxDuration)
+	case OpBreak:
+		c.circuitBreak(i, &c.l.Breaks[at])
+	case OpLimit:
+		c.rateLimit(i, &c.l.Limits[at])
+	case OpScale:
+		switch n := c.l.Scales[at].Replicas; {
+		case n < 0 || n > MaxReplicas:
+			c.add(i, "replicas", CodeRange, fmt.Sprintf("%d replicas", n), fmt.Sprintf("1 to %d", MaxReplicas))
+		case n == 0:
 			c.add(i, "replicas", CodeScaleFloor, "0 replicas leave nothing to serve",
 				"ask for 1 or more; use drain to take traffic off")
 		}
-	case RollbackConfig:
+	case OpRollback:
+		a := &c.l.Rollbacks[at]
 		if reason := objectFault(a.Object); reason != "" {
 			c.add(i, "object", CodeName, quote(a.Object)+" "+reason, "write KIND/NAMESPACE/NAME")
 		}
 		if reason := tokenFault(a.Revision); reason != "" {
 			c.add(i, "revision", CodeName, quote(a.Revision)+" "+reason, "name a revision")
 		}
-	case Await:
-		c.word(i, "until", string(a.Until), string(AwaitRestore), string(AwaitLease))
+	case OpAwait:
+		c.word(i, "until", string(c.l.Awaits[at].Until), string(AwaitRestore), string(AwaitLease))
 	}
 }
 
@@ -167,25 +168,26 @@ func (c *checker) edge(i int, caller mesh.Service, lease time.Duration) {
 
 // target checks the form of an action's target and that it may be one at all.
 func (c *checker) target(i int) {
-	aim, ok := TargetOf(c.p.Steps[i].Action)
-	c.targets = append(c.targets, aim)
-	if a, rollback := c.p.Steps[i].Action.(RollbackConfig); rollback && objectFault(a.Object) == "" {
-		service := objectService(a.Object)
-		c.protect(i, "object", service, c.limits.guard(service, false))
+	t, op := c.l.Target(i), c.l.Lines[i].Op
+	if op == OpRollback {
+		object := c.l.Rollbacks[c.l.Lines[i].At].Object
+		if service := objectService(object); objectFault(object) == "" {
+			c.protect(i, "object", service, c.limits.guard(service, false))
+		}
 	}
-	if !ok {
+	if t == nil {
 		return
 	}
-	t, kind := &c.targets[i], c.p.Steps[i].Action.Kind()
 	switch {
-	case len(t.Group) > 0 && (kind != KindRestart || t.Service != "" || narrowed(t)):
+	case len(t.Group) > 0 && (op != OpRestart || t.Service != "" || narrowed(t)):
 		c.add(i, "target", CodeUnsupported, "a group is only for restart, and alone in the target", "name one service")
 		return
-	case narrowed(t) && kind != KindRestart && kind != KindDrain:
-		c.add(i, "target", CodeUnsupported, string(kind)+" is about a whole service", "name the service alone")
+	case narrowed(t) && op != OpRestart && op != OpDrain:
+		c.add(i, "target", CodeUnsupported, string(op.Kind())+" is about a whole service", "name the service alone")
 	}
 	c.names(i, t)
-	for k, service := range members(t) {
+	for k := range t.services() {
+		service := t.service(k)
 		m := c.cast.member(service)
 		if m.fault != "" {
 			c.add(i, "target", CodeName, quote(string(service))+" "+m.fault, "name a service")
@@ -229,19 +231,40 @@ func optional(text string, check func(string) string) string {
 	return check(text)
 }
 
-// members ranges over the services of a target.
-func members(t *Target) iter.Seq2[int, mesh.Service] {
-	return func(yield func(int, mesh.Service) bool) {
-		if len(t.Group) == 0 {
-			yield(0, t.Service)
-			return
-		}
-		for i, service := range t.Group {
-			if !yield(i, service) {
-				return
-			}
-		}
+// services is how many services t is about.
+func (t *Target) services() int { return max(1, len(t.Group)) }
+
+// service returns number k of the services that t is about.
+func (t *Target) service(k int) mesh.Service {
+	if len(t.Group) > 0 {
+		return t.Group[k]
 	}
+	return t.Service
+}
+
+// place notes which service step i is about.
+func (c *checker) place(i int) {
+	number := -1
+	if t := c.l.Target(i); t != nil && t.Service != "" {
+		number = c.cast.number(t.Service)
+	}
+	c.acting = append(c.acting, number)
+}
+
+// number returns the number in the cast of service k of t, the target of step i.
+func (c *checker) number(i int, t *Target, k int) int {
+	if known := c.acting[i]; known >= 0 && len(t.Group) == 0 {
+		return known
+	}
+	return c.cast.number(t.service(k))
+}
+
+// about returns what is known of service k of t, the target of step i; nil if nothing is.
+func (c *checker) about(i int, t *Target, k int) *ServiceFacts {
+	if t.service(k) == "" {
+		return nil
+	}
+	return c.cast.members[c.number(i, t, k)].facts
 }
 
 // protect refuses a target that nobody may act on, for the reason that code names.

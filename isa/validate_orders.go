@@ -89,7 +89,7 @@ func (c *checker) restorePair(k *kinship, a, b *interval) {
 
 // disorder reports that late may act before first has, against a rule.
 func (c *checker) disorder(late servicePlace, operand, what string, first servicePlace, rule string) {
-	step := string(c.p.Steps[first.step].ID)
+	step := string(c.l.Lines[first.step].ID)
 	c.add(late.step, operand, CodeOrder,
 		string(late.service)+": the plan may "+what+" "+string(first.service)+" (step "+step+")",
 		rule+": add "+step+" to after")
@@ -111,13 +111,14 @@ const (
 type kinship struct {
 	cast  *cast
 	given [sequences][]mesh.Service
-	ranks [sequences][]int // of each member in the given order, + 1; 0 = not looked up, -1 = not in it
-	words int              // of a row of above
-	known []bool           // rows that are filled in
-	above []uint64         // bit set: row i holds the callers of service i, direct or not
-	met   []uint64         // bit set over the services of the world, of callers
-	queue []int            // of callers
-	whole [][]mesh.Service // components that met holds; only those of several services
+	ranks [sequences][]int  // of each member in the given order, + 1; 0 = not looked up, -1 = not in it
+	words int               // of a row of above
+	known []bool            // rows that are filled in
+	told  [sequences][]int8 // of each two members, what first said + 2; 0 = not asked; empty if they are many
+	above []uint64          // bit set: row i holds the callers of service i, direct or not
+	met   []uint64          // bit set over the services of the world, of callers
+	queue []int             // of callers
+	whole [][]mesh.Service  // components that met holds; only those of several services
 }
 
 // begin makes k ready for the services of cast and the orders of its world. What it knows
@@ -135,7 +136,19 @@ func (k *kinship) begin(cast *cast, given [sequences][]mesh.Service) {
 	k.known = slices.Grow(k.known[:0], n)[:n]
 	clear(k.known)
 	k.above = zeroed(k.above, n*k.words)
+	pairs := n * n
+	if n > fewMembers {
+		pairs = 0
+	}
+	for s := range k.told {
+		k.told[s] = slices.Grow(k.told[s][:0], pairs)[:pairs]
+		clear(k.told[s])
+	}
 }
+
+// fewMembers is how many services have what first says of them remembered: a restart of
+// many instances asks the same for each two of them.
+const fewMembers = 64
 
 // first returns -1 if a comes first, +1 if b does, 0 if there is no order between them:
 // only services of which one reaches the other by calls have one. The given order
@@ -144,6 +157,18 @@ func (k *kinship) first(a, b int, s sequence) int {
 	if a == b {
 		return 0
 	}
+	if len(k.told[s]) == 0 {
+		return k.find(a, b, s)
+	}
+	told := &k.told[s][a*len(k.known)+b]
+	if *told == 0 {
+		*told = int8(k.find(a, b, s) + 2)
+	}
+	return int(*told) - 2
+}
+
+// find is first of two different services.
+func (k *kinship) find(a, b int, s sequence) int {
 	calls, called := k.reaches(a, b), k.reaches(b, a)
 	if !calls && !called {
 		return 0
@@ -187,7 +212,7 @@ func (k *kinship) reaches(caller, callee int) bool {
 		k.known[callee] = true
 		k.callers(callee, row)
 	}
-	return row[caller/64]&(1<<(caller%64)) != 0
+	return bit(row, caller)
 }
 
 // callers collects the direct and indirect callers of a service in row.
@@ -205,18 +230,24 @@ func (k *kinship) meet(facts *ServiceFacts, row []uint64) {
 	if facts == nil {
 		return
 	}
-	for i, services := range [...][]mesh.Service{facts.Callers, facts.Component} {
-		if i == 1 && len(services) > 1 && k.joined(services) {
-			return // each of its members tells the same
+	k.add(facts.Callers, row)
+	switch all := facts.Component; {
+	case len(all) == 1 && all[0] == facts.Name: // whether it reaches itself is never asked
+	case len(all) > 1 && k.joined(all): // each of its members tells the same
+	default:
+		k.add(all, row)
+	}
+}
+
+// add notes that services are met.
+func (k *kinship) add(services []mesh.Service, row []uint64) {
+	for _, service := range services {
+		if i := k.cast.find(service); i >= 0 {
+			row[i/64] |= 1 << (i % 64)
 		}
-		for _, service := range services {
-			if i := k.cast.find(service); i >= 0 {
-				row[i/64] |= 1 << (i % 64)
-			}
-			if i := k.cast.env.position(service); i >= 0 && k.met[i/64]&(1<<(i%64)) == 0 {
-				k.met[i/64] |= 1 << (i % 64)
-				k.queue = append(k.queue, i)
-			}
+		if i := k.cast.env.position(service); i >= 0 && k.met[i/64]&(1<<(i%64)) == 0 {
+			k.met[i/64] |= 1 << (i % 64)
+			k.queue = append(k.queue, i)
 		}
 	}
 }

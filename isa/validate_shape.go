@@ -9,21 +9,14 @@ import (
 
 // shape checks ids and After lists, and makes the partial order that they stand for.
 func (c *checker) shape() {
-	steps := c.p.Steps
-	if len(steps) > 16 {
-		if c.index == nil {
-			c.index = make(map[StepID]int, len(steps))
-		}
-		for i := range steps {
-			if _, found := c.index[steps[i].ID]; !found {
-				c.index[steps[i].ID] = i
-			}
-		}
-	}
+	lines := c.l.Lines
 	c.ordered = true
-	for i := range steps {
-		c.identity(i)
-		for k, id := range steps[i].After {
+	for i := range lines {
+		c.identity(i, c.index.add(lines[i].ID, i))
+	}
+	c.ends = append(c.ends, 0)
+	for i := range lines {
+		for k, id := range lines[i].After {
 			c.resolve(i, k, id)
 		}
 		c.ends = append(c.ends, len(c.after))
@@ -33,8 +26,9 @@ func (c *checker) shape() {
 	}
 }
 
-func (c *checker) identity(i int) {
-	id := c.p.Steps[i].ID
+// identity checks the id of step i, which the step first had first.
+func (c *checker) identity(i, first int) {
+	id := c.l.Lines[i].ID
 	switch {
 	case idFault(string(id), c.idLimit) != "":
 		c.add(i, "id", CodeName, "the step's id "+quote(string(id))+" "+idFault(string(id), c.idLimit),
@@ -42,11 +36,11 @@ func (c *checker) identity(i int) {
 		c.ordered = false
 	case id == none:
 		c.add(i, "id", CodeName, `no step may be called "none"`, `it stands for "no drain"; choose another id`)
-	case c.find(id) != i:
+	case first != i:
 		c.add(i, "id", CodeName, "the id "+quote(string(id))+" is used twice", "give each step its own id")
 		c.ordered = false
 	}
-	if c.p.Steps[i].Action == nil {
+	if c.l.Lines[i].kind() == "" {
 		c.add(i, "", CodeDecode, "the step has no action", "give it one")
 	}
 }
@@ -82,7 +76,7 @@ func zeroed[T int | uint64 | time.Duration](list []T, n int) []T {
 
 // group lists for each step those that follow it: a counting sort of after.
 func (c *checker) group() {
-	s, n := &c.order, len(c.p.Steps)
+	s, n := &c.order, len(c.l.Lines)
 	s.waits, s.at, s.followers = zeroed(s.waits, n), zeroed(s.at, n+2), zeroed(s.followers, len(c.after))
 	for _, j := range c.after {
 		s.at[j+1]++
@@ -102,8 +96,15 @@ func (c *checker) group() {
 
 // sort puts the steps in a topological order and fills in before; cycles are faults.
 func (c *checker) sort() {
+	if c.inOrder() {
+		for i := range c.l.Lines {
+			c.topo = append(c.topo, i)
+		}
+		c.closure()
+		return
+	}
 	c.group()
-	s, n := &c.order, len(c.p.Steps)
+	s, n := &c.order, len(c.l.Lines)
 	for i := range n {
 		if s.waits[i] == 0 {
 			c.topo = append(c.topo, i)
@@ -125,17 +126,29 @@ func (c *checker) sort() {
 	c.closure()
 }
 
+// inOrder reports whether each step follows earlier ones only, as in most programs.
+func (c *checker) inOrder() bool {
+	for i := range c.l.Lines {
+		for _, j := range c.follows(i) {
+			if j >= i {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // closure computes before along the topological order.
 func (c *checker) closure() {
-	c.words = (len(c.p.Steps) + 63) / 64
-	c.before = zeroed(c.before, len(c.p.Steps)*c.words)
+	c.words = (len(c.l.Lines) + 63) / 64
+	c.before = zeroed(c.before, len(c.l.Lines)*c.words)
 	for _, i := range c.topo {
-		row := c.before[i*c.words : (i+1)*c.words]
+		row := c.row(i)
 		for _, j := range c.follows(i) {
-			for w, bits := range c.before[j*c.words : (j+1)*c.words] {
+			for w, bits := range c.row(j) {
 				row[w] |= bits
 			}
-			row[j/64] |= 1 << (j % 64)
+			row[uint(j)/64] |= 1 << (uint(j) % 64)
 		}
 	}
 }
@@ -174,7 +187,7 @@ func (c *checker) waiting(i int, waits []int) int {
 func (c *checker) cycle(members []int) {
 	var names []string
 	for _, i := range members[:min(len(members), 8)] {
-		names = append(names, string(c.p.Steps[i].ID))
+		names = append(names, string(c.l.Lines[i].ID))
 	}
 	if len(members) > 8 {
 		names = append(names, fmt.Sprintf("... (%d steps)", len(members)))

@@ -16,22 +16,22 @@ func objectService(object string) mesh.Service {
 
 // world checks what needs facts about the mesh.
 func (c *checker) world() {
-	for i := range c.p.Steps {
+	for i := range c.l.Lines {
 		if !c.exists(i) {
 			continue
 		}
-		facts := c.facts(c.targets[i].Service)
-		switch a := c.p.Steps[i].Action.(type) {
-		case Restart:
-			c.drainRequired(i, &a)
-		case Drain:
-			c.capacity(i, &a, facts)
-		case CircuitBreak:
-			c.breakFloor(i, &a, facts)
-		case RateLimit:
-			c.limitFloor(i, &a, facts)
-		case Scale:
-			c.scaleFloor(i, &a, facts)
+		at := c.l.Lines[i].At
+		switch facts := c.acted(i); c.l.Lines[i].Op {
+		case OpRestart:
+			c.drainRequired(i, &c.l.Restarts[at])
+		case OpDrain:
+			c.capacity(i, &c.l.Drains[at], facts)
+		case OpBreak:
+			c.breakFloor(i, &c.l.Breaks[at], facts)
+		case OpLimit:
+			c.limitFloor(i, &c.l.Limits[at], facts)
+		case OpScale:
+			c.scaleFloor(i, &c.l.Scales[at], facts)
 		}
 	}
 	if c.blast() && c.ordered {
@@ -39,50 +39,59 @@ func (c *checker) world() {
 	}
 }
 
+// acted returns what is known of the one service that step i is about, nil if nothing is.
+func (c *checker) acted(i int) *ServiceFacts {
+	if c.acting[i] < 0 {
+		return nil
+	}
+	return c.cast.members[c.acting[i]].facts
+}
+
 // exists checks that what an action names is in the mesh.
 func (c *checker) exists(i int) bool {
 	before := len(c.found)
-	if t := &c.targets[i]; t.Service != "" || len(t.Group) > 0 {
-		for _, service := range members(t) {
-			if c.cast.member(service).secret {
+	if t := c.l.Target(i); t != nil && (t.Service != "" || len(t.Group) > 0) {
+		for k := range t.services() {
+			m := &c.cast.members[c.number(i, t, k)]
+			if m.secret {
 				return false // refused already
 			}
-			c.present(i, "target", service)
+			c.present(i, "target", m)
 		}
 		if len(c.found) == before && narrowed(t) {
 			c.selects(i, t)
 		}
 	}
-	switch a := c.p.Steps[i].Action.(type) {
-	case Drain:
-		if a.To != "" {
-			c.present(i, "to", a.To)
+	switch at := c.l.Lines[i].At; c.l.Lines[i].Op {
+	case OpDrain:
+		if to := c.l.Drains[at].To; to != "" {
+			c.present(i, "to", c.cast.member(to))
 		}
-	case CircuitBreak:
-		c.caller(i, a.Caller)
-	case RateLimit:
-		c.caller(i, a.Caller)
+	case OpBreak:
+		c.caller(i, c.l.Breaks[at].Caller)
+	case OpLimit:
+		c.caller(i, c.l.Limits[at].Caller)
 	}
 	return len(c.found) == before
 }
 
-func (c *checker) present(i int, operand string, service mesh.Service) {
-	if m := c.cast.member(service); m.facts == nil && m.fault == "" {
-		c.add(i, operand, CodeUnknownTarget, string(service)+" is not in the mesh", "name a service of the mesh")
+func (c *checker) present(i int, operand string, m *member) {
+	if m.facts == nil && m.fault == "" {
+		c.add(i, operand, CodeUnknownTarget, string(m.name)+" is not in the mesh", "name a service of the mesh")
 	}
 }
 
 // caller checks the caller of an edge; gateways are callers but no services.
 func (c *checker) caller(i int, service mesh.Service) {
 	if service != "" && service.Namespace() != mesh.OutsideNamespace {
-		c.present(i, "caller", service)
+		c.present(i, "caller", c.cast.member(service))
 	}
 }
 
 // selects checks that a narrowed target is about at least one instance, and that each
 // UID is one.
 func (c *checker) selects(i int, t *Target) {
-	facts := c.facts(t.Service)
+	facts := c.acted(i)
 	if facts == nil {
 		return
 	}
@@ -103,8 +112,9 @@ func (c *checker) drainRequired(i int, a *Restart) {
 		return
 	}
 	macro := !a.NoDrain && !single(&a.Target)
-	for _, service := range members(&a.Target) {
-		switch facts := c.facts(service); {
+	for k := range a.Target.services() {
+		service := a.Target.service(k)
+		switch facts := c.about(i, &a.Target, k); {
 		case facts == nil:
 		case macro && facts.FanIn > c.limits.FanInMustDrain:
 			c.add(i, "target", CodeDrainRequired,
@@ -176,17 +186,23 @@ func (c *checker) restarted() []servicePlace {
 	for k := range c.uses {
 		use := &c.uses[k]
 		use.from = len(c.stops)
-		for _, service := range members(&use.restart.Target) {
-			c.stops = append(c.stops, servicePlace{service, c.cast.number(service), use.step})
+		t := &use.restart.Target
+		for n := range t.services() {
+			c.stops = append(c.stops, servicePlace{t.service(n), c.number(use.step, t, n), use.step})
 		}
 		use.to = len(c.stops)
 	}
-	out := append(c.places[:0], c.stops...)
+	out := c.places[:0]
+	c.met = zeroed(c.met, (len(c.cast.members)+63)/64)
+	for _, stop := range c.stops {
+		if !bit(c.met, stop.number) {
+			c.met[stop.number/64] |= 1 << (stop.number % 64)
+			out = append(out, stop)
+		}
+	}
 	c.places = out
-	slices.SortStableFunc(out, func(a, b servicePlace) int {
-		return strings.Compare(string(a.service), string(b.service))
-	})
-	return slices.CompactFunc(out, func(a, b servicePlace) bool { return a.number == b.number })
+	slices.SortFunc(out, func(a, b servicePlace) int { return strings.Compare(string(a.service), string(b.service)) })
+	return out
 }
 
 type servicePlace struct {
@@ -211,7 +227,7 @@ func (c *checker) blast() bool {
 		if set[k] != 0 {
 			continue
 		}
-		coupled := c.coupled.restartSet(c.env, places[k].service)
+		coupled := c.coupled.restartSet(c.env, places[k].service, c.cast.members[places[k].number].facts)
 		if len(coupled) > c.limits.MaxGroupSize {
 			c.add(places[k].step, "target", CodeGroupTooLarge,
 				fmt.Sprintf("the restart set of %s has %d services, at most %d are allowed",
@@ -221,7 +237,7 @@ func (c *checker) blast() bool {
 		sets++
 		size := 0
 		for j := k; j < len(places); j++ {
-			if _, found := slices.BinarySearch(coupled, places[j].service); set[j] == 0 && found {
+			if set[j] == 0 && (j == k || contains(coupled, places[j].service)) {
 				set[j] = sets
 				size++
 			}
@@ -238,13 +254,22 @@ func (c *checker) blast() bool {
 	return true
 }
 
+// contains reports whether service is in a sorted set.
+func contains(set []mesh.Service, service mesh.Service) bool {
+	if len(set) == 1 {
+		return set[0] == service
+	}
+	_, found := slices.BinarySearch(set, service)
+	return found
+}
+
 // manyServices is how many restarted services make a plan's orders costly to check.
 const manyServices = 256
 
-// restartSet returns what must restart with service: its component and, again and again,
-// all that is sticky to it. Sorted, valid until r is used again; service itself is in it.
-func (r *reached) restartSet(e *Env, service mesh.Service) []mesh.Service {
-	facts := e.Find(service)
+// restartSet returns what must restart with service, which facts are about: its component
+// and, again and again, all that is sticky to it. Sorted, valid until r is used again;
+// service itself is in it.
+func (r *reached) restartSet(e *Env, service mesh.Service, facts *ServiceFacts) []mesh.Service {
 	if facts == nil || len(facts.Component) <= 1 && len(facts.StickyCallers) == 0 {
 		r.queue = append(r.queue[:0], service)
 		return r.queue

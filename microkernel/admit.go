@@ -11,13 +11,15 @@ import (
 
 // compile checks and expands the program against the facts of the view: the bridge to
 // package isa. The faults of the first pass that has any are returned.
-func (j *judgement) compile(limits isa.Limits) (isa.Program, []isa.Fault) {
-	j.environment(limits)
-	return j.checker.Compile(&j.plan.Written, &j.env)
+func (j *judgement) compile(limits isa.Limits) []isa.Fault {
+	j.env.Limits = limits
+	var faults []isa.Fault
+	j.list, faults = j.checker.List(&j.plan.Written, &j.env)
+	return faults
 }
 
 // environment gathers what isa's checks need from the view.
-func (j *judgement) environment(limits isa.Limits) {
+func (j *judgement) environment() {
 	view, n := j.view, len(j.view.Services)
 	j.env = isa.Env{
 		GraphSize:    view.GraphSize,
@@ -26,7 +28,6 @@ func (j *judgement) environment(limits isa.Limits) {
 		DrainOrder:   view.DrainOrder,
 		RestartOrder: view.RestartSeq,
 		RestoreOrder: view.RestoreSeq,
-		Limits:       limits,
 	}
 	sorted := true
 	for i := range view.Services {
@@ -65,20 +66,16 @@ func lifted(p *Policy) isa.Limits {
 // statics compiles the program; what only the lifted limits allow is held, anything
 // else is rejected.
 func (j *judgement) statics() {
+	j.environment()
 	strict := limits(&j.state.policy)
-	high := lifted(&j.state.policy)
 	if j.approved {
-		strict = high
+		strict = lifted(&j.state.policy)
 	}
-	expanded, faults := j.compile(strict)
+	faults := j.compile(strict)
 	if len(faults) == 0 {
-		j.expanded = expanded
 		return
 	}
-	unlifted, rest := j.compile(high)
-	if len(rest) == 0 {
-		j.expanded = unlifted
-	}
+	rest := j.compile(lifted(&j.state.policy))
 	for _, f := range faults {
 		outcome := Hold
 		if slices.ContainsFunc(rest, func(g isa.Fault) bool { return g.Code == f.Code && g.Path == f.Path }) {

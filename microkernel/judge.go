@@ -16,11 +16,11 @@ type judgement struct {
 	state    *State
 	plan     *plan
 	view     *View
-	approved bool // a second principal allows what would else be held
-	expanded isa.Program
-	graph    *graph
+	approved bool           // a second principal allows what would else be held
+	list     *isa.Listing   // the expanded program, nil if there is none
 	touched  []mesh.Service // acted upon: restart set and write set; sorted
 	asked    []asked        // of each of touched
+	about    []*ServiceView // what is known of the target of each line, nil if it has none or nothing is
 	reboots  bool           // something restarts at all
 	found    []finding
 	retry    time.Duration
@@ -28,8 +28,7 @@ type judgement struct {
 
 	env      isa.Env
 	checker  isa.Checker
-	order    graph
-	overlays []mesh.DrainOverlay // what each drain comes to, by step; the others are spare memory
+	overlays []mesh.DrainOverlay // what each drain of list comes to; more of them are spare memory
 	booted   tally               // restarts of each instance
 	emptied  tally               // drains of each instance
 	seen     map[mesh.Service]bool
@@ -62,15 +61,10 @@ func examine(s *State, p *plan, scope scope) *judgement {
 }
 
 func (j *judgement) examine(s *State, p *plan, scope scope) {
-	j.state, j.plan, j.view, j.approved, j.expanded = s, p, &p.View, p.Approver.Name != "", p.Written
+	j.state, j.plan, j.view, j.approved, j.list = s, p, &p.View, p.Approver.Name != "", nil
 	j.found, j.retry, j.counted = j.found[:0], 0, false
 	j.statics()
 	if j.worst() == Reject {
-		return
-	}
-	j.graph = j.order.build(j.expanded.Steps)
-	if j.graph.cyclic {
-		j.add(Reject, fault(isa.CodeCycle, "steps", "the steps wait for each other", "remove one of the after entries"))
 		return
 	}
 	j.touch()
@@ -86,6 +80,14 @@ func (j *judgement) examine(s *State, p *plan, scope scope) {
 		j.incident()
 		j.budgets()
 	}
+}
+
+// expanded is the program that would run; the written one, if nothing came of it.
+func (j *judgement) expanded() isa.Program {
+	if j.list == nil {
+		return j.plan.Written
+	}
+	return j.list.Program()
 }
 
 func (j *judgement) add(outcome Outcome, f isa.Fault) {
@@ -130,25 +132,44 @@ func (j *judgement) verdict(epoch string) Verdict {
 
 // touch finds what the program acts upon, and how often.
 func (j *judgement) touch() {
+	j.look()
 	j.overlay()
-	j.touched = appendLocks(j.touched[:0], j.view, j.expanded, false)
+	j.touched = appendLocks(j.touched[:0], j.view, j.list, false)
 	j.asked = slices.Grow(j.asked[:0], len(j.touched))[:len(j.touched)]
 	clear(j.asked)
 	j.booted.reset()
 	j.emptied.reset()
 	j.counted, j.reboots = true, false
-	for i := range j.expanded.Steps {
-		switch a := j.expanded.Steps[i].Action.(type) {
-		case isa.Restart:
-			j.reboots = true
-			of := j.of(a.Target.Service)
-			of.restarts = max(of.restarts, j.booted.add(a.Target.UID))
-		case isa.Drain:
-			of := j.of(a.Target.Service)
-			for _, uid := range j.drained(i).Instances {
-				of.drains = max(of.drains, j.emptied.add(uid))
+	var of *asked
+	for i := range j.list.Restarts {
+		t := &j.list.Restarts[i].Target
+		if i == 0 || t.Service != j.list.Restarts[i-1].Target.Service {
+			of = j.of(t.Service)
+		}
+		j.reboots = true
+		of.restarts = max(of.restarts, j.booted.add(t.UID))
+	}
+	for i := range j.list.Drains {
+		of = j.of(j.list.Drains[i].Target.Service)
+		for _, uid := range j.overlays[i].Instances {
+			of.drains = max(of.drains, j.emptied.add(uid))
+		}
+	}
+}
+
+// look finds what is known of the targets.
+func (j *judgement) look() {
+	j.about = j.about[:0]
+	for i := range j.list.Lines {
+		var s *ServiceView
+		if t := j.list.Target(i); t != nil {
+			if i > 0 && j.about[i-1] != nil && j.about[i-1].Name == t.Service {
+				s = j.about[i-1]
+			} else {
+				s = j.view.Find(t.Service)
 			}
 		}
+		j.about = append(j.about, s)
 	}
 }
 
@@ -166,55 +187,47 @@ func (j *judgement) restarted(service mesh.Service) bool {
 
 // overlay works out what each drain comes to.
 func (j *judgement) overlay() {
-	for len(j.overlays) < len(j.expanded.Steps) {
-		j.overlays = append(j.overlays, mesh.DrainOverlay{})
-	}
-	for i := range j.expanded.Steps {
-		if a, ok := j.expanded.Steps[i].Action.(isa.Drain); ok {
-			j.overlays[i] = mesh.DrainOverlay{Instances: j.overlays[i].Instances[:0]}
-			fillDrain(&j.overlays[i], &a, j.view, &j.state.policy)
+	for i := range j.list.Drains {
+		if i == len(j.overlays) {
+			j.overlays = append(j.overlays, mesh.DrainOverlay{})
 		}
+		j.overlays[i] = mesh.DrainOverlay{Instances: j.overlays[i].Instances[:0]}
+		fillDrain(&j.overlays[i], &j.list.Drains[i], j.view, &j.state.policy)
 	}
 }
 
-// drained is the overlay that the drain of step i comes to with the instances of the view.
-func (j *judgement) drained(i int) *mesh.DrainOverlay { return &j.overlays[i] }
+// drained is the overlay that the drain of line i comes to with the instances of the view.
+func (j *judgement) drained(i int) *mesh.DrainOverlay { return &j.overlays[j.list.Lines[i].At] }
 
 // lockSet returns what a plan must have for itself: every service that it writes, and
 // if it restarts anything the restart set (with watched members: the group). Sorted.
 func lockSet(view *View, program isa.Program, watched bool) []mesh.Service {
-	return appendLocks(nil, view, program, watched)
+	return appendLocks(nil, view, isa.NewListing(&program), watched)
 }
 
-// appendLocks is lockSet in the memory of out, which is empty.
-func appendLocks(out []mesh.Service, view *View, program isa.Program, watched bool) []mesh.Service {
-	restarts := false
-	for i := range program.Steps {
-		switch a := program.Steps[i].Action.(type) {
-		case isa.Restart:
-			restarts = true
-			out = append(out, a.Target.Service)
-			out = append(out, a.Target.Group...)
-		case isa.Drain:
-			out = append(out, a.Target.Service)
-			if a.To != "" {
-				out = append(out, a.To)
-			}
-		case isa.CircuitBreak:
-			out = append(out, a.Target.Service)
-		case isa.RateLimit:
-			if !planted("limit-unlocked") {
-				out = append(out, a.Target.Service)
-			}
-		case isa.Scale:
-			out = append(out, a.Target.Service)
-		case isa.RollbackConfig:
-			if o := view.Object(a.Object); o != nil {
-				out = append(out, o.Services...)
-			}
+// appendLocks is lockSet of a listing in the memory of out, which is empty.
+func appendLocks(out []mesh.Service, view *View, list *isa.Listing, watched bool) []mesh.Service {
+	for i := range list.Lines {
+		t := list.Target(i)
+		if t == nil || list.Lines[i].Op == isa.OpLimit && planted("limit-unlocked") {
+			continue
+		}
+		if n := len(out); n == 0 || out[n-1] != t.Service { // the instances of one service follow each other
+			out = append(out, t.Service)
+		}
+		out = append(out, t.Group...)
+	}
+	for i := range list.Drains {
+		if to := list.Drains[i].To; to != "" {
+			out = append(out, to)
 		}
 	}
-	if restarts {
+	for i := range list.Rollbacks {
+		if o := view.Object(list.Rollbacks[i].Object); o != nil {
+			out = append(out, o.Services...)
+		}
+	}
+	if len(list.Restarts) > 0 {
 		out = append(out, view.RestartSet...)
 		if watched {
 			out = append(out, view.Group...)

@@ -35,7 +35,10 @@ func (j *judgement) age() {
 	least := j.state.policy.EvidenceAge
 	for i := range j.view.Services {
 		s := &j.view.Services[i]
-		if _, acted := slices.BinarySearch(j.touched, s.Name); acted && !s.Declares && s.Known < least {
+		if s.Declares || s.Known >= least {
+			continue
+		}
+		if _, acted := slices.BinarySearch(j.touched, s.Name); acted {
 			j.add(Hold, fault(isa.CodeInsufficientEvidence, "", fmt.Sprintf("%s declares no dependency and is known for %v, %v are needed",
 				s.Name, s.Known.Round(time.Second), least), "declare its callers and upstreams, or let another principal approve"))
 			return
@@ -64,11 +67,9 @@ func (j *judgement) namespaces() []string {
 	for _, s := range j.touched {
 		out = append(out, s.Namespace())
 	}
-	for i := range j.expanded.Steps {
-		if a, ok := j.expanded.Steps[i].Action.(isa.RollbackConfig); ok {
-			_, rest, _ := strings.Cut(a.Object, "/")
-			out = append(out, mesh.Service(rest).Namespace())
-		}
+	for i := range j.list.Rollbacks {
+		_, rest, _ := strings.Cut(j.list.Rollbacks[i].Object, "/")
+		out = append(out, mesh.Service(rest).Namespace())
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
@@ -107,26 +108,28 @@ func (j *judgement) members() {
 
 // capabilities refuses what the mesh cannot do to a target, or cannot prove.
 func (j *judgement) capabilities() {
-	for i := range j.expanded.Steps {
-		switch a := j.expanded.Steps[i].Action.(type) {
-		case isa.Drain:
-			j.canDrain(i, a)
-		case isa.Restart:
-			j.canRestart(i, a)
-		case isa.RateLimit:
-			if s := j.view.Find(a.Target.Service); s == nil || !s.Capability.Limit {
-				j.reject(isa.CodeUnsupported, stepPath(i, ""), "requests to "+string(a.Target.Service)+" cannot be limited here",
+	for i := range j.list.Lines {
+		switch at := j.list.Lines[i].At; j.list.Lines[i].Op {
+		case isa.OpDrain:
+			j.canDrain(i, &j.list.Drains[at])
+		case isa.OpRestart:
+			j.canRestart(i, &j.list.Restarts[at])
+		case isa.OpLimit:
+			name := j.list.Limits[at].Target.Service
+			if s := j.about[i]; s == nil || !s.Capability.Limit {
+				j.reject(isa.CodeUnsupported, stepPath(i, ""), "requests to "+string(name)+" cannot be limited here",
 					"see the capability matrix")
 			}
-		case isa.CircuitBreak:
-			if s := j.view.Find(a.Target.Service); s == nil || !s.Capability.Break {
-				j.reject(isa.CodeUnsupported, stepPath(i, ""), "no circuit breaker towards "+string(a.Target.Service)+" can be set here",
+		case isa.OpBreak:
+			name := j.list.Breaks[at].Target.Service
+			if s := j.about[i]; s == nil || !s.Capability.Break {
+				j.reject(isa.CodeUnsupported, stepPath(i, ""), "no circuit breaker towards "+string(name)+" can be set here",
 					"see the capability matrix")
 			}
-		case isa.Scale:
-			j.canScale(i, a)
-		case isa.RollbackConfig:
-			j.canRollBack(i, a)
+		case isa.OpScale:
+			j.canScale(i, &j.list.Scales[at])
+		case isa.OpRollback:
+			j.canRollBack(i, &j.list.Rollbacks[at])
 		}
 	}
 }
@@ -134,14 +137,14 @@ func (j *judgement) capabilities() {
 // stepPath is where a fault of step i stands.
 func stepPath(i int, operand string) string { return fmt.Sprintf("steps[%d]%s", i, operand) }
 
-func (j *judgement) canDrain(i int, a isa.Drain) {
-	s := j.view.Find(a.Target.Service)
+func (j *judgement) canDrain(i int, a *isa.Drain) {
+	s := j.about[i]
 	if s == nil {
 		j.reject(isa.CodeUnknownTarget, stepPath(i, ".drain"), string(a.Target.Service)+" is not in the mesh", "name a service of the mesh")
 		return
 	}
 	least := j.state.policy.LeastGrade
-	switch c := s.Capability; {
+	switch c := &s.Capability; {
 	case !c.Drain:
 		j.reject(isa.CodeNotDrainable, stepPath(i, ".drain"), "traffic cannot be taken off "+string(s.Name), "see the capability matrix")
 	case !c.Grade.AtLeast(least):
@@ -164,8 +167,8 @@ func (j *judgement) canDrain(i int, a isa.Drain) {
 
 // canRestart refuses a restart without drain of what takes traffic. It repeats a rule
 // of the checker, because safety comes from here alone.
-func (j *judgement) canRestart(i int, a isa.Restart) {
-	s := j.view.Find(a.Target.Service)
+func (j *judgement) canRestart(i int, a *isa.Restart) {
+	s := j.about[i]
 	if s == nil || instance(s, a.Target.UID) == nil {
 		j.reject(isa.CodeUnknownTarget, stepPath(i, ".restart"), fmt.Sprintf("%s has no instance %q", a.Target.Service, a.Target.UID),
 			"name an instance that runs")
@@ -180,25 +183,31 @@ func (j *judgement) canRestart(i int, a isa.Restart) {
 		}
 		return
 	}
-	d := j.graph.index(a.Drain)
-	drain, ok := isa.Action(nil), false
-	if d >= 0 {
-		drain, ok = j.expanded.Steps[d].Action, true
-	}
-	if borrowed, is := drain.(isa.Drain); !ok || !is || !j.covers(d, borrowed, a) {
+	if d := j.line(a.Drain); d < 0 || !j.covers(d, a) {
 		j.reject(isa.CodeDrainRequired, stepPath(i, ".restart"), fmt.Sprintf("drain %q does not take all traffic off %s", a.Drain, a.Target.UID),
 			"borrow a drain of 100% of this instance")
 	}
 }
 
-// covers reports whether drain, step d, takes everything off what a restarts.
-func (j *judgement) covers(d int, drain isa.Drain, a isa.Restart) bool {
-	return drain.Target.Service == a.Target.Service && drain.Share == 100 &&
+// line returns the line with id, -1 if there is none.
+func (j *judgement) line(id isa.StepID) int {
+	for i := range j.list.Lines {
+		if j.list.Lines[i].ID == id {
+			return i
+		}
+	}
+	return -1
+}
+
+// covers reports whether line d is a drain that takes everything off what a restarts.
+func (j *judgement) covers(d int, a *isa.Restart) bool {
+	drain := j.list.Drain(d)
+	return drain != nil && drain.Target.Service == a.Target.Service && drain.Share == 100 &&
 		slices.Contains(j.drained(d).Instances, a.Target.UID)
 }
 
-func (j *judgement) canScale(i int, a isa.Scale) {
-	s := j.view.Find(a.Target.Service)
+func (j *judgement) canScale(i int, a *isa.Scale) {
+	s := j.about[i]
 	if s == nil {
 		j.reject(isa.CodeUnknownTarget, stepPath(i, ".scale"), string(a.Target.Service)+" is not in the mesh", "name a service of the mesh")
 		return
@@ -230,9 +239,9 @@ func (j *judgement) canScale(i int, a isa.Scale) {
 // scales down chooses which of them go.
 func (j *judgement) off(i int, service mesh.Service) int {
 	most := 0
-	for k := range j.expanded.Steps {
-		a, ok := j.expanded.Steps[k].Action.(isa.Drain)
-		if !ok || a.Target.Service != service || a.To != "" || a.OnEmpty != mesh.OnEmptyNone || j.apart(k, i) {
+	for k := range j.list.Lines {
+		a := j.list.Drain(k)
+		if a == nil || a.Target.Service != service || a.To != "" || a.OnEmpty != mesh.OnEmptyNone || j.apart(k, i) {
 			continue
 		}
 		most = max(most, len(j.drained(k).Instances)) // keys keeps two from being open at once
@@ -254,7 +263,7 @@ func (j *judgement) guarded(path string, o *ObjectView) bool {
 }
 
 // canRollBack refuses what is not there, is protected, has another owner, or must not come back.
-func (j *judgement) canRollBack(i int, a isa.RollbackConfig) {
+func (j *judgement) canRollBack(i int, a *isa.RollbackConfig) {
 	path := stepPath(i, ".rollbackConfig")
 	o := j.view.Object(a.Object)
 	switch {
@@ -280,19 +289,22 @@ func (j *judgement) canRollBack(i int, a isa.RollbackConfig) {
 // keys refuses two drains of one service that are open at once: an overlay has one
 // owner, and the second would have to wait for the first to be given back.
 func (j *judgement) keys() {
-	steps := j.expanded.Steps
-	for i := range steps {
-		a, ok := steps[i].Action.(isa.Drain)
-		if !ok {
+	if len(j.list.Drains) < 2 {
+		return
+	}
+	lines := j.list.Lines
+	for i := range lines {
+		a := j.list.Drain(i)
+		if a == nil {
 			continue
 		}
-		for k := i + 1; k < len(steps); k++ {
-			b, ok := steps[k].Action.(isa.Drain)
-			if !ok || a.Target.Service != b.Target.Service || j.apart(i, k) || j.apart(k, i) {
+		for k := i + 1; k < len(lines); k++ {
+			b := j.list.Drain(k)
+			if b == nil || a.Target.Service != b.Target.Service || j.apart(i, k) || j.apart(k, i) {
 				continue
 			}
 			j.reject(isa.CodeConflict, fmt.Sprintf("steps[%d].drain", k),
-				fmt.Sprintf("drains %s and %s of %s are open at once", steps[i].ID, steps[k].ID, a.Target.Service),
+				fmt.Sprintf("drains %s and %s of %s are open at once", lines[i].ID, lines[k].ID, a.Target.Service),
 				"drain them in one step, or restore one before the other begins")
 		}
 	}
@@ -300,19 +312,29 @@ func (j *judgement) keys() {
 
 // apart reports whether drain i is given back before step k begins.
 func (j *judgement) apart(i, k int) bool {
-	r := j.graph.restore(j.graph.steps[i].ID)
-	return r >= 0 && j.graph.precedes(r, k)
+	r := j.restore(j.list.Lines[i].ID)
+	return r >= 0 && j.checker.Precedes(r, k)
+}
+
+// restore returns the line that gives back drain, -1 if there is none.
+func (j *judgement) restore(drain isa.StepID) int {
+	for i := range j.list.Lines {
+		if line := &j.list.Lines[i]; line.Op == isa.OpRestore && j.list.Restores[line.At].Drain == drain {
+			return i
+		}
+	}
+	return -1
 }
 
 // capacity holds the floor of every service while its drains are open. Locks keep
 // other plans away, and keys other drains of this one, so each drain stands alone.
 func (j *judgement) capacity() {
-	for i := range j.expanded.Steps {
-		a, ok := j.expanded.Steps[i].Action.(isa.Drain)
-		if !ok {
+	for i := range j.list.Lines {
+		a := j.list.Drain(i)
+		if a == nil {
 			continue
 		}
-		if why := beside(&a, j.drained(i), j.view, j.view, &j.state.policy); why != "" {
+		if why := beside(a, j.drained(i), j.view, j.view, &j.state.policy); why != "" {
 			j.reject(isa.CodeNoCapacity, fmt.Sprintf("steps[%d].drain", i), why, "drain fewer instances, reroute, hold or shed")
 		}
 	}
@@ -335,7 +357,7 @@ func beside(a *isa.Drain, drain *mesh.DrainOverlay, then, now *View, policy *Pol
 	}
 	left, before := left(s, drain), then.Find(a.Target.Service)
 	least := max(1, s.MinAvailable)
-	if before != nil {
+	if before != nil && before.Utilisation > 0 {
 		least = max(least, headroom(before, left+readyAmong(before, drain.Instances), policy))
 	}
 	if planted("floor-off-by-one") {
@@ -380,20 +402,19 @@ func headroom(s *ServiceView, there int, policy *Policy) int {
 
 // quorum refuses to stop members of a quorum service below their quorum.
 func (j *judgement) quorum() {
-	steps := j.expanded.Steps
-	for i := range steps {
-		a, ok := steps[i].Action.(isa.Restart)
-		if !ok {
+	for i := range j.list.Lines {
+		a := j.list.Restart(i)
+		if a == nil {
 			continue
 		}
-		s := j.view.Find(a.Target.Service)
+		s := j.about[i]
 		if s == nil || s.Quorum == 0 {
 			continue
 		}
 		down := []mesh.UID{a.Target.UID}
-		for k := range steps {
-			b, ok := steps[k].Action.(isa.Restart)
-			if ok && b.Target.Service == a.Target.Service && k != i && j.graph.together(i, k) {
+		for k := range j.list.Lines {
+			b := j.list.Restart(k)
+			if b != nil && b.Target.Service == a.Target.Service && k != i && j.together(i, k) {
 				down = append(down, b.Target.UID)
 			}
 		}
@@ -405,15 +426,20 @@ func (j *judgement) quorum() {
 	}
 }
 
+// together reports whether lines i and k may be under way at once.
+func (j *judgement) together(i, k int) bool {
+	return !j.checker.Precedes(i, k) && !j.checker.Precedes(k, i)
+}
+
 // slow holds a plan whose held requests would wait longer than their callers do.
 func (j *judgement) slow() {
 	j.times = j.times[:0]
-	for i := range j.expanded.Steps {
-		a, ok := j.expanded.Steps[i].Action.(isa.Drain)
-		if !ok || a.OnEmpty != mesh.OnEmptyHold || a.To != "" {
+	for i := range j.list.Lines {
+		a := j.list.Drain(i)
+		if a == nil || a.OnEmpty != mesh.OnEmptyHold || a.To != "" {
 			continue
 		}
-		s := j.view.Find(a.Target.Service)
+		s := j.about[i]
 		if s == nil || left(s, j.drained(i)) > 0 {
 			continue
 		}
@@ -433,38 +459,36 @@ func (j *judgement) slow() {
 // held is how long the restarts between drain i and its restore are expected to take:
 // the longest path through them.
 func (j *judgement) held(i int) time.Duration {
-	end := j.graph.restore(j.graph.steps[i].ID)
-	longest := slices.Grow(j.longest[:0], len(j.graph.steps))[:len(j.graph.steps)]
+	n, end := len(j.list.Lines), j.restore(j.list.Lines[i].ID)
+	longest := slices.Grow(j.longest[:0], n)[:n]
 	clear(longest)
 	j.longest = longest
 	worst := time.Duration(0)
 	if len(j.times) == 0 {
-		for k := range j.graph.steps {
+		for k := range n {
 			j.times = append(j.times, j.expected(k))
 		}
 	}
-	for _, k := range j.graph.order {
-		if k == i || !j.graph.precedes(i, k) {
+	for _, k := range j.checker.Order() {
+		if k == i || !j.checker.Precedes(i, k) || end >= 0 && k != end && !j.checker.Precedes(k, end) {
 			continue
 		}
-		for _, before := range j.graph.after[k] {
+		for _, before := range j.checker.Follows(k) {
 			longest[k] = max(longest[k], longest[before])
 		}
 		longest[k] += j.times[k]
-		if end < 0 || k == end || j.graph.precedes(k, end) {
-			worst = max(worst, longest[k])
-		}
+		worst = max(worst, longest[k])
 	}
 	return worst
 }
 
 // expected is the time that a step is expected to take, where held requests wait.
 func (j *judgement) expected(k int) time.Duration {
-	switch a := j.graph.steps[k].Action.(type) {
-	case isa.Drain:
+	switch line := &j.list.Lines[k]; line.Op {
+	case isa.OpDrain:
 		return j.state.policy.Settle
-	case isa.Restart:
-		return restartTime(j.view.Find(a.Target.Service), &j.state.policy) + j.state.policy.Settle
+	case isa.OpRestart:
+		return restartTime(j.about[k], &j.state.policy) + j.state.policy.Settle
 	}
 	return 0
 }

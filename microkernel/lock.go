@@ -97,7 +97,7 @@ func (t *turn) viewedLocked(p *plan, ev Viewed) {
 	case j.worst() == Reject:
 		v := j.verdict(ev.View.Epoch)
 		t.refuse(p, v.Faults...)
-	case !sameOrders(&before, &ev.View) || !same(j.expanded, p.Expanded):
+	case !sameOrders(&before, &ev.View) || !same(j.expanded(), p.Expanded):
 		t.refuse(p, fault(isa.CodeStaleEpoch, "", "restart set, orders, blast radius or instances changed while the plan waited: "+
 			before.Epoch+" became "+ev.View.Epoch, "make the plan anew at epoch "+ev.View.Epoch))
 	case j.worst() != Admit:
@@ -105,14 +105,14 @@ func (t *turn) viewedLocked(p *plan, ev Viewed) {
 		t.refuse(p, v.Faults...)
 	case t.crowding(p, false) != nil:
 		t.giveWay(p)
-	case !t.relock(p, lockSet(&ev.View, j.expanded, true)):
+	case !t.relock(p, appendLocks(nil, &ev.View, j.list, true)):
 		t.refuse(p, fault(isa.CodeStaleEpoch, "", "the group grew into what another plan has locked",
 			"propose it again when that has ended"))
 	default:
 		p.RestartSet, p.BlastRadius = slices.Clone(ev.View.RestartSet), slices.Clone(ev.View.BlastRadius)
 		p.Verdict.Epoch = ev.View.Epoch
 		p.Present, t.looked = ev.View, p.ID
-		t.begin(p, j.graph)
+		t.begin(p, &j.checker)
 	}
 }
 

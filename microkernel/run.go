@@ -12,8 +12,8 @@ import (
 // answerIn is how long an effect without a deadline of its own may take.
 const answerIn = 30 * time.Second
 
-// begin starts to run a plan that holds its locks.
-func (t *turn) begin(p *plan, g *graph) {
+// begin starts to run a plan that holds its locks; order has just checked what it expands to.
+func (t *turn) begin(p *plan, order *isa.Checker) {
 	p.Phase = Running
 	p.Waiting = ""
 	p.steps = make([]step, len(p.Expanded.Steps))
@@ -21,21 +21,26 @@ func (t *turn) begin(p *plan, g *graph) {
 		s := &p.steps[i]
 		s.Step = p.Expanded.Steps[i]
 		s.State = StepWaiting
-		s.after = g.after[i]
+		s.after = append([]int(nil), order.Follows(i)...)
 		s.drain = -1
 		switch a := s.Step.Action.(type) {
 		case isa.Restart:
-			s.drain = g.index(a.Drain)
+			s.drain = p.expandedAt(a.Drain)
 		case isa.RestoreTraffic:
-			s.drain = g.index(a.Drain)
+			s.drain = p.expandedAt(a.Drain)
 		case isa.Await:
-			s.drain = g.index(a.Drain)
+			s.drain = p.expandedAt(a.Drain)
 		}
 	}
 	t.stop(planTimer(p.ID, timerTTL))
 	t.set(planTimer(p.ID, timerDeadline), orDefault(p.Expanded.Deadline, isa.DefaultPlanDeadline))
 	t.emit(watch(p, disturbed(p), 0))
 	t.advance(p)
+}
+
+// expandedAt returns the index of the expanded step with id, -1 if there is none.
+func (p *plan) expandedAt(id isa.StepID) int {
+	return slices.IndexFunc(p.Expanded.Steps, func(s isa.Step) bool { return s.ID == id })
 }
 
 func orDefault(d, otherwise time.Duration) time.Duration {

@@ -102,7 +102,8 @@ func replay(old *plan, ev Submitted) Verdict {
 func (t *turn) judge(p *plan, view View) {
 	p.View = view
 	j := examine(&t.State, p, budgeted)
-	p.Expanded, p.Hash = j.expanded, isa.Hash(j.expanded, p.Proposer.Name)
+	p.Expanded = j.expanded()
+	p.Hash = isa.Hash(p.Expanded, p.Proposer.Name)
 	p.RestartSet, p.BlastRadius = slices.Clone(view.RestartSet), slices.Clone(view.BlastRadius)
 	p.Verdict = j.verdict(view.Epoch)
 	t.modes(p)

@@ -2,9 +2,9 @@ package microkernel
 
 // Judge says what the verdict on a program would be, without taking it in: what Step
 // answers to a Submitted that passes the door, before the mode turns an admission into
-// less. It keeps its memory, so that one which is warm admits a program without
-// allocating, but for what the program becomes when it is expanded. The zero value is
-// ready. A Judge is not safe for concurrent use.
+// less. It keeps its memory, so that one which is warm admits a program without allocating,
+// but for ids of expanded steps that it has not made of late. The zero value is ready. A
+// Judge is not safe for concurrent use.
 type Judge struct {
 	plan      plan
 	judgement judgement
