@@ -13,7 +13,8 @@ type run struct {
 	lasts   map[int32]bool    // of harmed, for longer than Tolerated
 	off     map[int32][]bool  // instances that get no new request
 	whole   map[int32]whole   // services that are off as a whole
-	booted  map[int32][]bool  // instances that were restarted
+	booted  map[int32][]bool  // instances that were restarted, since their sticky callees were
+	touched map[int32]bool    // services of which an instance was restarted at any time
 	broken  map[int32]bool    // callers over a sticky call whose callee restarted after them
 	mixed   map[int32][]int32 // members of a component that restarted, while others did not
 	thin    map[int32]float64 // overloaded since
@@ -31,7 +32,7 @@ type whole struct {
 func Judge(w *World, fault Fault, script Script) Outcome {
 	r := &run{
 		w: w, fault: fault, script: &script, harmed: map[int32]bool{}, lasts: map[int32]bool{}, off: map[int32][]bool{},
-		whole: map[int32]whole{}, booted: map[int32][]bool{}, broken: map[int32]bool{},
+		whole: map[int32]whole{}, booted: map[int32][]bool{}, touched: map[int32]bool{}, broken: map[int32]bool{},
 		mixed: map[int32][]int32{}, thin: map[int32]float64{}, planned: map[int32]bool{}, lasting: map[int32]float64{},
 	}
 	r.out.Why = map[Why]int{}
@@ -265,6 +266,7 @@ func (r *run) rebooted(v int32, instances []int) {
 	if r.booted[v] == nil {
 		r.booted[v] = make([]bool, r.w.Services[v].Instances)
 	}
+	r.touched[v] = true
 	for _, i := range instances {
 		r.booted[v][i] = true
 	}
@@ -292,7 +294,7 @@ func (r *run) mix(v int32) {
 	}
 	var left []int32
 	for _, u := range r.w.Component(v) {
-		if countOf(r.booted[u], true) == 0 {
+		if !r.touched[u] {
 			left = append(left, u)
 		}
 	}
@@ -398,7 +400,7 @@ func (r *run) stale() bool {
 func (r *run) onlyDead(v int32) bool {
 	for _, i := range r.w.out[v] {
 		c := &r.w.Calls[i]
-		if c.Sticky && !r.dead(c.Callee) && countOf(r.booted[c.Callee], true) > 0 {
+		if c.Sticky && !r.dead(c.Callee) && r.touched[c.Callee] {
 			return false
 		}
 	}
@@ -461,9 +463,13 @@ func (r *run) harm(v int32, why Why, seconds float64) {
 		return
 	}
 	r.out.Why[why]++
+	lasting := seconds > Tolerated
+	if r.harmed[v] && (!lasting || r.lasts[v]) {
+		return // and so is all above it
+	}
 	for _, u := range append(r.w.Above(v), v) {
 		r.harmed[u] = true
-		if seconds > Tolerated {
+		if lasting {
 			r.lasts[u] = true
 		}
 	}

@@ -132,6 +132,13 @@ func TestJudge(t *testing.T) {
 			{Kind: GiveBack, Service: left}, {Kind: GiveBack, Service: right},
 		}, cured: true},
 		{
+			name: "a sticky call within a ring, against the order", change: sticky(right, left), fault: grey(left), acts: []Act{
+				{Kind: TakeOff, Service: left, Empty: Hold, Deadline: 30}, {Kind: TakeOff, Service: right, Empty: Hold, Deadline: 30},
+				{Kind: Reboot, Service: right, Gated: true}, {Kind: Reboot, Service: left, Gated: true},
+				{Kind: GiveBack, Service: left}, {Kind: GiveBack, Service: right},
+			}, harmed: []int32{left, right}, why: []Why{Sticky}, lasting: true,
+		},
+		{
 			name: "a callee that is held first never lets its caller get empty", fault: grey(stock), acts: held(stock, cart),
 			harmed: []int32{user, shop, cart, stock, search}, why: []Why{Held}, aborted: true,
 		},

@@ -122,17 +122,27 @@ func meta(seed uint64) *Graph {
 		g.Edges = append(g.Edges, Edge{Caller: a, Callee: b})
 	}
 	g.Tidy()
-	for range metaRings {
-		// A ring of two, of a caller and a callee that hardly anybody else calls.
-		e := g.Edges[rng.IntN(len(g.Edges))]
-		if ins[e.Callee] <= 3 {
-			g.Edges = append(g.Edges, Edge{Caller: e.Callee, Callee: e.Caller})
-		}
-	}
+	g.rings(rng, metaRings)
 	for range metaSticky {
 		g.Edges[rng.IntN(len(g.Edges))].Sticky = true
 	}
 	return g.Tidy()
+}
+
+// rings closes calls of services with one caller to rings of two: then they are components,
+// whatever else is there.
+func (g *Graph) rings(rng *rand.Rand, wanted int) {
+	callers, made := make([]int, len(g.Services)), 0
+	for _, e := range g.Edges {
+		callers[e.Callee]++
+	}
+	for _, i := range rng.Perm(len(g.Edges)) {
+		if e := g.Edges[i]; made < wanted && callers[e.Callee] == 1 && callers[e.Caller] > 0 {
+			callers[e.Callee], callers[e.Caller] = 0, 0 // no other ring meets this one
+			g.Edges = append(g.Edges, Edge{Caller: e.Callee, Callee: e.Caller})
+			made++
+		}
+	}
 }
 
 // degrees draws a degree for each service.

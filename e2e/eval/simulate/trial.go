@@ -76,16 +76,16 @@ func (tr *trial) services(g *Graph) []int32 {
 }
 
 const (
-	quiet     = 20 * time.Minute // between trials: the ring forgets the last one
-	noticing  = time.Minute      // of calls before the onset, and after it
-	atEach    = 60               // calls on each edge in that time: it is as long as that takes
-	mostEdges = 400              // of one service that are shown
+	quiet    = 20 * time.Minute // between trials: the ring forgets the last one
+	noticing = time.Minute      // of calls before the onset, and after it
+	atEach   = 60               // calls on each edge in that time: it is as long as that takes
 )
 
 // show lets the learner see the fault: calls on every known edge of the services on the
 // path, those of the path failing since the onset. It returns what is known then.
 func (l *learner) show(tr *trial, of *indexed) (*topology.Snapshot, time.Time) {
 	onset := l.now.Add(quiet)
+	l.graph.Series().Advance(onset.Add(noticing))
 	source := topology.Span
 	if l.evidence.Fused {
 		source = topology.MeshMetric
@@ -97,21 +97,14 @@ func (l *learner) show(tr *trial, of *indexed) (*topology.Snapshot, time.Time) {
 	shown := map[int32]bool{}
 	rng := rand.New(rand.NewPCG(tr.seed, 0x0b5e))
 	services := tr.services(l.t.graph)
-	for _, i := range of.in[services[0]] { // callers of the symptom see it too
+	if above := of.in[services[0]]; len(above) > 0 { // a caller of the symptom sees it too
+		services = append(services, l.t.graph.Edges[above[0]].Caller)
 		if len(tr.path) == 0 {
-			failing[i] = tr.fault.Share
+			failing[above[0]] = tr.fault.Share
 		}
-		services = append(services, l.t.graph.Edges[i].Caller)
-		break
 	}
 	for _, v := range services {
-		for _, i := range of.out[v][:min(len(of.out[v]), mostEdges)] {
-			if !shown[i] && l.seen[i] {
-				shown[i] = true
-				l.calls(i, onset, failing[i], source, rng)
-			}
-		}
-		for _, i := range tr.path {
+		for _, i := range of.out[v] { // all of them: an edge that is left out would expire
 			if !shown[i] && l.seen[i] {
 				shown[i] = true
 				l.calls(i, onset, failing[i], source, rng)
