@@ -59,7 +59,7 @@ func (s *Server) account(id string) ProxyAccount {
 		if !xds.Concerns(key, p) || !s.called(p, key.Callee) {
 			continue
 		}
-		state, typ := s.state(id, o.need[id])
+		state, typ := n.state(o.need[id])
 		row := KeyAccount{
 			Key: key, Generation: o.Generation, Armed: o.Armed, Back: o.Back, State: state, Lapsed: o.lapsed,
 		}
@@ -75,7 +75,7 @@ func (s *Server) account(id string) ProxyAccount {
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(s.replicas.clean), lease.CompareKeys) {
 		if s.overlays[key] == nil && !s.replicas.lost[key] && xds.Concerns(key, p) {
-			state, _ := s.state(id, s.needs(n, key))
+			state, _ := n.state(n.needs(s.carriers(key), nil))
 			out.Keys = append(out.Keys, KeyAccount{Key: key, State: state})
 		}
 	}

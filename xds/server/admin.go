@@ -122,7 +122,7 @@ func (s *Server) ask(ctx context.Context, g *openGate, q question) {
 	}
 	g.reported(q.node, &report)
 	s.metrics.polls.Inc()
-	s.bump()
+	s.stir()
 }
 
 // statistics reads what is in flight from the admin interface.

@@ -68,7 +68,7 @@ func (s *Server) watch(req request, inbound string, w *watch) (func(), error) {
 		return nil, err
 	}
 	s.calls(n, w)
-	n.watches[w.typ] = w
+	n.watches[kindOf(w.typ)] = w
 	s.respond(n, w)
 	return func() { s.cancelWatch(n, w) }, nil
 }
@@ -92,8 +92,8 @@ func (s *Server) adoptCuts(n *node, version string) {
 func (s *Server) cancelWatch(n *node, w *watch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n.watches[w.typ] == w {
-		delete(n.watches, w.typ)
+	if n.watches[kindOf(w.typ)] == w {
+		n.watches[kindOf(w.typ)] = nil
 	}
 }
 
@@ -122,7 +122,7 @@ func (s *Server) respond(n *node, w *watch) {
 	}
 	w.stream.answered[w.typ] = true
 	update.TypeUrl = string(w.typ)
-	update.SystemVersionInfo = strconv.FormatUint(n.version[w.typ], 10)
+	update.SystemVersionInfo = strconv.FormatUint(n.version[kindOf(w.typ)], 10)
 	s.send(n, w, update, next)
 }
 
@@ -173,7 +173,7 @@ func (str *stream) tellAbsent(w *watch, update *discoveryv3.DeltaDiscoveryRespon
 // beat renews the TTL of the overlay layer, without a body. It reports whether the
 // proxy waited for anything: if not, its answer to the last push is under way.
 func (s *Server) beat(n *node) bool {
-	w := n.watches[xds.RuntimeType]
+	w := n.watches[kindOf(xds.RuntimeType)]
 	layer := n.serving.Find(xds.RuntimeType, xds.Overlays)
 	if w == nil || layer == nil {
 		return false
@@ -181,19 +181,18 @@ func (s *Server) beat(n *node) bool {
 	if w.state != nil {
 		return s.beatState(n, w, layer)
 	}
-	s.send(n, w, &discoveryv3.DeltaDiscoveryResponse{
-		TypeUrl:           string(xds.RuntimeType),
-		SystemVersionInfo: beatVersion,
-		Resources: []*discoveryv3.Resource{{
-			Name: layer.Name, Version: layer.Version, Ttl: durationpb.New(s.leases.TTL()),
-		}},
-	}, w.sub.ReturnedResources())
+	body := s.scenes.beatOf(layer)
+	if body == nil {
+		return false
+	}
+	n.watches[kindOf(w.typ)] = nil
+	s.post(w, newFrame(body, beatVersion), 0)
 	return true
 }
 
 // send hands a response to the stream, which uses up the watch.
 func (s *Server) send(n *node, w *watch, update *discoveryv3.DeltaDiscoveryResponse, next map[string]string) {
-	delete(n.watches, w.typ)
+	n.watches[kindOf(w.typ)] = nil
 	w.delta.SetReturnedResources(next)
 	s.post(w, update, versionOf(update.GetSystemVersionInfo()))
 }
@@ -201,9 +200,9 @@ func (s *Server) send(n *node, w *watch, update *discoveryv3.DeltaDiscoveryRespo
 // inSync notes that the proxy already has everything of the watch's type.
 func (s *Server) inSync(n *node, w *watch) {
 	now := s.now()
-	before := s.ledger.Entry(n.id, string(w.typ)).Acked
-	s.ledger.InSync(w.stream.id, string(w.typ), n.version[w.typ], now)
-	if s.ledger.Entry(n.id, string(w.typ)).Acked == before {
+	before := n.book.Entry(string(w.typ)).Acked
+	s.ledger.InSync(w.stream.id, string(w.typ), n.version[kindOf(w.typ)], now)
+	if n.book.Entry(string(w.typ)).Acked == before {
 		return
 	}
 	if w.typ == xds.RuntimeType && n.serving.Armed() {
@@ -212,7 +211,7 @@ func (s *Server) inSync(n *node, w *watch) {
 		s.armed(n, now.Add(-s.leases.Beat()))
 	}
 	s.advance(n)
-	s.bump()
+	s.acked(n)
 }
 
 // discovery is the ADS service.

@@ -117,11 +117,11 @@ func (s *Server) admit(str *stream, who *corev3.Node) error {
 		s.ledger.Close(n.live.id) // it reconnected before we saw the old stream end
 	}
 	str.node, n.live = id, str
-	clear(n.watches)
+	n.watches = [kinds]*watch{}
 	n.envoy = envoyVersion(who)
 	s.learn(n, who)
 	s.advance(n) // as one that is not connected: it gets everything in one go
-	s.ledger.Open(id, str.id, s.now())
+	n.book = s.ledger.Open(id, str.id, s.now())
 	s.metrics.streams.Set(float64(s.ledger.Streams()))
 	s.log.Info("proxy connected", "node", id, "envoy", n.envoy)
 	s.bump()
@@ -149,14 +149,18 @@ func (s *Server) answered(n *node, str *stream, req request) {
 	if text != "" {
 		s.metrics.nacks.WithLabelValues(typ.Short()).Inc()
 		s.log.Warn("proxy refused resources", "node", n.id, "type", typ.Short(), "version", a.Version, "error", text)
-	} else if a.Version > 0 {
-		s.metrics.acks.WithLabelValues(typ.Short()).Observe(now.Sub(a.SentAt).Seconds())
+	} else if observer := s.metrics.ackOf[typ]; a.Version > 0 && observer != nil {
+		observer.Observe(now.Sub(a.SentAt).Seconds())
 	}
 	if typ == xds.RuntimeType {
 		s.shadow(n, str, a, now)
 	}
 	s.advance(n)
-	s.bump()
+	if text != "" {
+		s.bump()
+		return
+	}
+	s.acked(n)
 }
 
 // nackText is Envoy's reason, never empty for a NACK.
@@ -186,7 +190,7 @@ func (s *Server) shadow(n *node, str *stream, a gate.Answer, now time.Time) {
 	case a.Version == 0:
 		s.leases.Refused(n.id, now)
 		s.markLapsed(n.id, now)
-	case a.Nack != "" || a.Version != n.version[xds.RuntimeType]:
+	case a.Nack != "" || a.Version != n.version[kindOf(xds.RuntimeType)]:
 		// Nothing new is in force there, or something newer is under way.
 	case n.serving.Armed():
 		s.armed(n, a.SentAt)

@@ -61,9 +61,9 @@ func (s *Server) relearn(p *ProxyAccount) {
 	}
 	if !n.client {
 		n.client = true
-		s.world = s.seen(s.world)
+		s.see(s.world)
 	}
-	n.calls = map[mesh.Service]bool{}
+	n.calls, s.calling.of = map[mesh.Service]bool{}, nil
 	for _, service := range p.Calls {
 		n.calls[service] = true
 	}
@@ -134,15 +134,15 @@ func (s *Server) claims(id string, key mesh.OverlayKey) []*answered {
 
 // progress is how far an overlay got at a proxy, wherever it is connected; a proxy that two
 // replicas claim must have answered to both. The caller holds mu.
-func (s *Server) progress(o *installed, id string) (gate.State, *NackError) {
-	claims := s.claims(id, o.Key)
-	if len(claims) == 0 || !s.ledger.Connected(id).IsZero() {
-		if s.astray(id) {
+func (s *Server) progress(o *installed, n *node) (gate.State, *NackError) {
+	claims := s.claims(n.id, o.Key)
+	if len(claims) == 0 || !n.book.Connected().IsZero() {
+		if s.astray(n.id) {
 			return gate.Pending, nil
 		}
-		state, typ := s.state(id, o.need[id])
+		state, typ := n.state(o.need[n.id])
 		if state == gate.Nacked {
-			return state, &NackError{Node: id, Type: typ.Short(), Text: s.ledger.Entry(id, string(typ)).Text}
+			return state, &NackError{Node: n.id, Type: typ.Short(), Text: n.book.Entry(string(typ)).Text}
 		}
 		if state != gate.Acked {
 			return state, nil
@@ -153,7 +153,7 @@ func (s *Server) progress(o *installed, id string) (gate.State, *NackError) {
 			return gate.Pending, nil
 		}
 		if row.State == gate.Nacked {
-			return row.State, &NackError{Node: id, Type: row.Type, Text: row.Text}
+			return row.State, &NackError{Node: n.id, Type: row.Type, Text: row.Text}
 		}
 		if row.State != gate.Acked {
 			return gate.Pending, nil
@@ -176,7 +176,7 @@ func (s *Server) remoteSince(o *installed, id string) (time.Time, bool) {
 	if len(claims) == 0 {
 		return time.Time{}, s.astray(id)
 	}
-	if state, _ := s.progress(o, id); state != gate.Acked || !o.Armed {
+	if state, _ := s.progress(o, s.nodes[id]); state != gate.Acked || !o.Armed {
 		return time.Time{}, true
 	}
 	var latest time.Time
@@ -193,11 +193,13 @@ func (s *Server) remoteSince(o *installed, id string) (time.Time, bool) {
 
 // remoteClean reports whether a proxy is rid of key; false, false = that is for this
 // replica's own ledger to say. The caller holds mu.
-func (s *Server) remoteClean(id string, key mesh.OverlayKey) (clean, decided bool) {
-	claims := s.claims(id, key)
+func (s *Server) remoteClean(n *node, key mesh.OverlayKey) (clean, decided bool) {
+	claims := s.claims(n.id, key)
 	if len(claims) == 0 {
-		until := s.replicas.gone[id]
-		return s.now().After(until) && s.lapses(key), s.astray(id)
+		if !s.astray(n.id) {
+			return false, false
+		}
+		return s.now().After(s.replicas.gone[n.id]) && s.lapses(key), true
 	}
 	o := s.overlays[key]
 	for _, row := range claims {
@@ -208,7 +210,7 @@ func (s *Server) remoteClean(id string, key mesh.OverlayKey) (clean, decided boo
 			return false, true
 		}
 	}
-	return true, s.ledger.Connected(id).IsZero()
+	return true, n.book.Connected().IsZero()
 }
 
 func generationOf(o *installed) uint64 {

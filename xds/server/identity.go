@@ -190,6 +190,9 @@ func (st *guarded) speakFor(node string) error {
 // SendMsg implements grpc.ServerStream. A response that is not taken blocks only its own
 // stream, and that not for long: then the connection is cut, so that nothing is kept for it.
 func (st *guarded) SendMsg(m any) error {
+	if f, is := m.(*frame); is && f.atOnce {
+		return st.ServerStream.SendMsg(m)
+	}
 	late := time.AfterFunc(st.guard.limits.Send, func() { st.session.cut(refusedSlow) })
 	defer late.Stop()
 	return st.ServerStream.SendMsg(m)

@@ -97,7 +97,7 @@ func (s *Server) readLoads(id string, load *loadStream, str loadstatsv3.LoadRepo
 			g.reported(id, &load.report)
 		}
 		s.tell(id, &report)
-		s.bump()
+		s.stir()
 		s.mu.Unlock()
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sluicemesh/sluice/xds"
 )
 
 // metrics of one server.
@@ -14,6 +16,7 @@ type metrics struct {
 	gates   prometheus.Histogram
 	polls   prometheus.Counter
 	refused *prometheus.CounterVec
+	ackOf   map[xds.TypeURL]prometheus.Observer // acks, by type
 	bytes   *prometheus.CounterVec
 }
 
@@ -45,6 +48,10 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Name: "sluice_xds_bytes_total",
 			Help: "Bytes on the connections of proxies, all services and TLS included, by direction (in, out).",
 		}, []string{"direction"}),
+	}
+	m.ackOf = map[xds.TypeURL]prometheus.Observer{}
+	for _, t := range xds.Types() {
+		m.ackOf[t] = m.acks.WithLabelValues(t.Short())
 	}
 	if registerer == nil {
 		return m, nil

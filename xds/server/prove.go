@@ -189,7 +189,8 @@ func (s *Server) since(o *installed, id string) time.Time {
 	if at, remote := s.remoteSince(o, id); remote {
 		return at
 	}
-	state, _ := s.state(id, o.need[id])
+	n := s.nodes[id]
+	state, _ := n.state(o.need[id])
 	if state != gate.Acked || !o.Armed {
 		delete(o.ackedAt, id)
 		return time.Time{}
@@ -198,8 +199,8 @@ func (s *Server) since(o *installed, id string) time.Time {
 		return at
 	}
 	var at time.Time
-	for t := range o.need[id] {
-		if e := s.ledger.Entry(id, string(t)); e.AckedAt.After(at) {
+	for _, w := range o.need[id] {
+		if e := n.book.Entry(string(w.typ)); e.AckedAt.After(at) {
 			at = e.AckedAt
 		}
 	}

@@ -22,41 +22,43 @@ func isClient(who *corev3.Node) bool { return strings.HasPrefix(who.GetUserAgent
 // learn notes that a node is a gRPC client, if it says so and the world does not: the
 // registry may only know that something speaks xDS there. The caller holds mu.
 func (s *Server) learn(n *node, who *corev3.Node) {
-	if n.client = n.client || isClient(who); !n.client || s.client(n.id) {
+	if n.client = n.client || isClient(who); !n.client || n.plain {
 		return
 	}
 	s.log.Info("proxy is a gRPC client", "node", n.id, "agent", who.GetUserAgentName())
-	s.world = s.seen(s.world)
+	s.see(s.world)
 	if err := s.rebuild(); err != nil {
 		s.log.Error("resources are faulty, proxies keep what they have", "error", err)
 	}
 }
 
-// seen is world with the kinds of nodes as they were seen. The caller holds mu.
-func (s *Server) seen(world *mesh.World) *mesh.World {
+// see makes world, with the kinds of nodes as they were seen, the world. Nodes are those
+// that it lists. The caller holds mu.
+func (s *Server) see(world *mesh.World) {
 	out := *world
 	out.Proxies = slices.Clone(world.Proxies)
 	for i := range out.Proxies {
-		if n := s.nodes[out.Proxies[i].Node]; n != nil && n.client {
-			out.Proxies[i].Kind = mesh.Proxyless
+		p := &out.Proxies[i]
+		n := s.nodes[p.Node]
+		if n == nil {
+			n = newNode(p.Node)
+			s.nodes[p.Node] = n
 		}
+		if n.client {
+			p.Kind = mesh.Proxyless
+		}
+		n.plain = p.Kind == mesh.Proxyless
 	}
-	return &out
-}
-
-// client reports whether the world lists a node as a gRPC client. The caller holds mu.
-func (s *Server) client(id string) bool {
-	p := xds.FindProxy(s.world, id)
-	return p != nil && p.Kind == mesh.Proxyless
+	s.world = &out
 }
 
 // calls notes which services a gRPC client calls: those whose listeners it asks for, which
 // it does first on each stream. The caller holds mu.
 func (s *Server) calls(n *node, w *watch) {
-	if w.typ != xds.ListenerType || !s.client(n.id) {
+	if w.typ != xds.ListenerType || !n.plain {
 		return
 	}
-	n.calls = map[mesh.Service]bool{}
+	n.calls, s.calling.of = map[mesh.Service]bool{}, nil
 	for name := range w.sub.SubscribedResources() {
 		n.calls[mesh.Service(name)] = true
 	}

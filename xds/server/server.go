@@ -62,11 +62,14 @@ type Server struct {
 	running   sync.WaitGroup
 
 	mu       sync.Mutex
-	changed  chan struct{} // closed and replaced when anything below changes
+	changed  chan struct{} // closed when anything below changes; nil = nobody waits for that
+	stepped  chan struct{} // the same, but of answers only those of proxies that are awaited
+	turns    uint64        // counts changes other than an ACK
 	started  time.Time
 	world    *mesh.World
 	nodes    map[string]*node
 	scenes   scenes
+	calling  calling
 	streams  map[int64]*stream
 	requests map[request]*stream // between callback and cache
 	ledger   *gate.Ledger
@@ -101,14 +104,15 @@ func New(c Config) (*Server, error) {
 	s := &Server{
 		socket: c.Socket, log: c.Log, drainTime: cmp.Or(c.DrainTime, defaultDrainTime),
 		now: c.Now, metrics: m, admin: adminClient(), limits: c.Limits.withDefaults(),
-		changed: make(chan struct{}), started: c.Now(),
-		nodes: map[string]*node{}, streams: map[int64]*stream{},
+		started: c.Now(),
+		nodes:   map[string]*node{}, streams: map[int64]*stream{},
 		requests: map[request]*stream{},
 		ledger:   gate.NewLedger(), leases: lease.NewTable(c.TTL),
 		overlays: map[mesh.OverlayKey]*installed{}, busy: map[mesh.OverlayKey]chan struct{}{},
 		cuts: map[string]uint64{}, loads: map[string]*loadStream{}, gates: map[*openGate]struct{}{},
 		replicas: newReplicas(),
 	}
+	s.scenes.ttl = s.leases.TTL()
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.grpc = grpc.NewServer(append(s.secure(&c), streamOptions()...)...)
 	// Only of clusters and listeners does an empty request mean all.
@@ -189,16 +193,10 @@ func (s *Server) SetWorld(world *mesh.World) {
 	if world == nil {
 		return
 	}
-	s.world = s.seen(world)
+	s.see(world)
 	for id := range s.nodes {
 		if xds.FindProxy(world, id) == nil {
 			s.forget(id)
-		}
-	}
-	for i := range world.Proxies {
-		id := world.Proxies[i].Node
-		if s.nodes[id] == nil {
-			s.nodes[id] = newNode(id)
 		}
 	}
 	if err := s.rebuild(); err != nil {
@@ -218,60 +216,4 @@ func (s *Server) forget(id string) {
 	delete(s.replicas.gone, id)
 	s.ledger.Drop(id)
 	s.leases.Disarmed(id)
-}
-
-// bump wakes whoever waits for a change. The caller holds mu.
-func (s *Server) bump() {
-	s.replicas.turn++
-	close(s.changed)
-	s.changed = make(chan struct{})
-}
-
-// await returns when done says so (nil) or fails, looking again at each change and,
-// because time passes too, at least each poll; or when ctx ends (its error). done runs
-// with mu held.
-func (s *Server) await(ctx context.Context, done func() (bool, error)) error {
-	const poll = 250 * time.Millisecond
-	timer := time.NewTimer(poll)
-	defer timer.Stop()
-	for {
-		s.mu.Lock()
-		looked := time.Now()
-		ok, err := done()
-		took := time.Since(looked)
-		changed := s.changed
-		s.mu.Unlock()
-		if ok || err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-s.ctx.Done():
-			return errors.New("the xDS server has stopped")
-		case <-changed:
-			rest(ctx, took)
-		case <-timer.C:
-			timer.Reset(poll)
-		}
-	}
-}
-
-// rest keeps who waits from looking at thousands of proxies at each ACK: a look that took
-// long is not repeated at once. It adds less than longestRest to any wait.
-func rest(ctx context.Context, took time.Duration) {
-	const (
-		short       = 50 * time.Microsecond
-		looksShare  = 10 // one part of the time, at most, is spent looking
-		longestRest = 10 * time.Millisecond
-	)
-	if took < short {
-		return
-	}
-	timer := time.NewTimer(min(looksShare*took, longestRest))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }

@@ -96,7 +96,7 @@ func (s *Server) respondState(n *node, w *watch) {
 		return
 	}
 	update := &discoveryv3.DiscoveryResponse{
-		TypeUrl: string(w.typ), VersionInfo: stateVersion(n.version[w.typ], w.typ, offered),
+		TypeUrl: string(w.typ), VersionInfo: stateVersion(n.version[kindOf(w.typ)], w.typ, offered),
 	}
 	armed := w.typ == xds.RuntimeType && n.serving.Armed()
 	for _, r := range send {
@@ -176,7 +176,7 @@ func (s *Server) beatState(n *node, w *watch, layer *xds.Resource) bool {
 
 // sendState hands a response to the stream, which uses up the watch.
 func (s *Server) sendState(n *node, w *watch, update *discoveryv3.DiscoveryResponse, next map[string]string) {
-	delete(n.watches, w.typ)
+	n.watches[kindOf(w.typ)] = nil
 	select {
 	case w.stateOut <- &cache.PassthroughResponse{
 		Request: w.state, DiscoveryResponse: update, ReturnedResources: next,

@@ -52,8 +52,14 @@ type installed struct {
 	cut     int
 }
 
-// need is the version of each type from which on an overlay is in a node's resources.
-type need map[xds.TypeURL]uint64
+// need is the version of each type from which on an overlay is in a node's resources,
+// sorted by type. It is not changed, and may be shared. nil = not known.
+type need []wanted
+
+type wanted struct {
+	typ     xds.TypeURL
+	version uint64
+}
 
 // Apply pushes an overlay: the endpoints of the twin to all proxies that call its
 // target, and when they have ACKed, the runtime keys that turn traffic over to it. It
@@ -162,39 +168,49 @@ func (s *Server) arm(key mesh.OverlayKey) error {
 
 // require notes the versions that the required proxies must take for o.
 func (s *Server) require(o *installed) {
-	o.need = map[string]need{}
+	o.need = make(map[string]need, len(s.required(o.Key)))
 	s.needLate(o)
 }
 
 // needLate notes them for proxies that joined since.
 func (s *Server) needLate(o *installed) {
-	for _, id := range s.required(o.Key) {
-		if _, known := o.need[id]; known || s.nodes[id] == nil || o.need == nil {
-			continue
+	if o.need == nil {
+		return
+	}
+	var last need
+	of := s.callersOf(o.Key)
+	for _, n := range of.nodes {
+		if _, known := o.need[n.id]; !known {
+			last = n.needs(of.carriers, last)
+			o.need[n.id] = last
 		}
-		o.need[id] = s.needs(s.nodes[id], o.Key)
 	}
 }
 
 // needs returns the versions from which on a node has what it is to have now of the types
-// that an overlay on key changes.
-func (s *Server) needs(n *node, key mesh.OverlayKey) need {
-	out := need{}
-	if s.client(n.id) {
-		return need{xds.EndpointType: n.version[xds.EndpointType]}
+// that carry an overlay; former if that says the same.
+func (n *node) needs(carriers []xds.TypeURL, former need) need {
+	if n.plain {
+		return need{{xds.EndpointType, n.version[kindOf(xds.EndpointType)]}}
 	}
-	for _, t := range s.carriers(key) {
-		out[t] = n.version[t]
+	var room [4]wanted
+	out := room[:0]
+	for _, t := range carriers {
+		version := n.version[kindOf(t)]
 		// Routes wait for the clusters that they name, and are offered in one go.
 		if t == xds.RouteType && !xds.Same(&n.serving, &n.target, t) {
-			out[t]++
+			version++
 		}
+		out = append(out, wanted{t, version})
 	}
-	return out
+	if slices.Equal(out, former) {
+		return former
+	}
+	return slices.Clone(out)
 }
 
-// carriers lists the types of resources that carry an overlay. A proxy may have none of
-// the others, and then never ACKs them.
+// carriers lists the types of resources that carry an overlay, sorted. A proxy may have
+// none of the others, and then never ACKs them.
 func (s *Server) carriers(key mesh.OverlayKey) []xds.TypeURL {
 	tcp := xds.ProtocolOf(s.world, key.Callee) == mesh.TCP
 	switch {
@@ -210,28 +226,14 @@ func (s *Server) carriers(key mesh.OverlayKey) []xds.TypeURL {
 	return []xds.TypeURL{xds.EndpointType, xds.RuntimeType}
 }
 
-// required lists the proxies of the world that call the target, sorted.
-func (s *Server) required(key mesh.OverlayKey) []string {
-	var out []string
-	if s.world == nil {
-		return nil
-	}
-	for i := range s.world.Proxies {
-		if p := &s.world.Proxies[i]; xds.Concerns(key, p) && s.called(p, key.Callee) {
-			out = append(out, p.Node)
-		}
-	}
-	return out
-}
-
 // awaitTaken waits until all required proxies have what the overlay needs.
 func (s *Server) awaitTaken(ctx context.Context, key mesh.OverlayKey) error {
-	err := s.await(ctx, func() (bool, error) {
+	err := s.awaitEach(ctx, key, func(n *node) (bool, error) {
 		o := s.overlays[key]
 		if o == nil {
 			return false, fmt.Errorf("%s: %w", key.Callee, ErrStale)
 		}
-		return s.taken(o)
+		return s.taken(o, n)
 	})
 	if ctx.Err() == nil {
 		return err
@@ -241,31 +243,27 @@ func (s *Server) awaitTaken(ctx context.Context, key mesh.OverlayKey) error {
 	return fmt.Errorf("waiting for ACKs of the overlay on %s by %v: %w", key.Callee, s.missing(key), err)
 }
 
-// taken reports whether all required proxies have taken o; the error is a *NackError.
-func (s *Server) taken(o *installed) (bool, error) {
-	all := true
-	for _, id := range s.required(o.Key) {
-		state, nack := s.progress(o, id)
-		if nack != nil {
-			return false, nack
-		}
-		all = all && state == gate.Acked
+// taken reports whether a required proxy has taken o; the error is a *NackError.
+func (s *Server) taken(o *installed, n *node) (bool, error) {
+	state, nack := s.progress(o, n)
+	if nack != nil {
+		return false, nack
 	}
-	return all, nil
+	return state == gate.Acked, nil
 }
 
 // state is how far the least advanced of the needed versions got at a node.
-func (s *Server) state(id string, versions need) (gate.State, xds.TypeURL) {
+func (n *node) state(versions need) (gate.State, xds.TypeURL) {
 	if versions == nil {
 		return gate.Pending, ""
 	}
 	out, of := gate.Acked, xds.TypeURL("")
-	for _, t := range slices.Sorted(maps.Keys(versions)) {
-		switch state := s.ledger.State(id, string(t), versions[t]); {
+	for _, w := range versions {
+		switch state := n.book.State(string(w.typ), w.version); {
 		case state == gate.Nacked:
-			return state, t
+			return state, w.typ
 		case state != gate.Acked:
-			out, of = gate.Pending, t
+			out, of = gate.Pending, w.typ
 		}
 	}
 	return out, of
@@ -276,7 +274,7 @@ func (s *Server) missing(key mesh.OverlayKey) []string {
 	var out []string
 	if o := s.overlays[key]; o != nil {
 		for _, id := range s.required(key) {
-			if state, _ := s.progress(o, id); state != gate.Acked {
+			if state, _ := s.progress(o, s.nodes[id]); state != gate.Acked {
 				out = append(out, id)
 			}
 		}

@@ -138,38 +138,27 @@ func (s *Server) remove(key mesh.OverlayKey) error {
 // not connected has lost the keys when their TTL is over; of a raw TCP upstream, which
 // has none, it must come back and say so.
 func (s *Server) awaitClean(ctx context.Context, key mesh.OverlayKey) error {
-	err := s.await(ctx, func() (bool, error) {
-		for _, id := range s.required(key) {
-			if !s.clean(id, key) {
-				return false, nil
-			}
-		}
-		return true, nil
-	})
+	err := s.awaitEach(ctx, key, func(n *node) (bool, error) { return s.clean(n, key), nil })
 	if err != nil {
 		return fmt.Errorf("withdrawing the overlay on %s: %w", key.Callee, err)
 	}
 	return nil
 }
 
-func (s *Server) clean(id string, key mesh.OverlayKey) bool {
-	n := s.nodes[id]
-	if n == nil {
-		return true
-	}
-	if clean, decided := s.remoteClean(id, key); decided {
+func (s *Server) clean(n *node, key mesh.OverlayKey) bool {
+	if clean, decided := s.remoteClean(n, key); decided {
 		return clean
-	} else if !clean && len(s.claims(id, key)) > 0 {
+	} else if !clean && len(s.claims(n.id, key)) > 0 {
 		return false
 	}
-	now := s.now()
-	if s.ledger.Connected(id).IsZero() && s.lapses(key) && !s.client(id) {
-		if slices.Contains(s.leases.Shadows(), id) {
-			_, lapsed := s.leases.Lapsed(id, now)
+	if n.book.Connected().IsZero() && s.lapses(key) && !n.plain {
+		now := s.now()
+		if slices.Contains(s.leases.Shadows(), n.id) {
+			_, lapsed := s.leases.Lapsed(n.id, now)
 			return lapsed
 		}
 		return now.Sub(s.started) > s.leases.TTL() // what a server before this one armed is over, too
 	}
-	state, _ := s.state(id, s.needs(n, key))
+	state, _ := n.state(n.needs(s.callersOf(key).carriers, nil))
 	return state == gate.Acked
 }
