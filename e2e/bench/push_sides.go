@@ -214,7 +214,14 @@ func openPlane(ctx context.Context, m *pushMesh, dir string, kind planeKind) (si
 		return nil, err
 	}
 	go func() { _ = p.grpc.Serve(listener) }()
-	p.fleet, err = startFleet(ctx, fleetConfig{Socket: socket, Clients: len(m.world.Proxies), Sotw: kind.sotw, Want: m.order})
+	// A client that is ready has sent its first ACK; the server must have read it, too,
+	// else that one could count for the first push.
+	clients := len(m.world.Proxies)
+	p.wanted.Store(int64(clients * len(m.order)))
+	p.fleet, err = startFleet(ctx, fleetConfig{Socket: socket, Clients: clients, Sotw: kind.sotw, Want: m.order})
+	if err == nil {
+		err = p.await(ctx)
+	}
 	if err != nil {
 		return nil, errors.Join(err, p.close())
 	}
@@ -293,8 +300,6 @@ func (p *plane) snapshot(ctx context.Context, snapshots cache.SnapshotCache, cha
 }
 
 func (p *plane) push(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, pushWithin)
-	defer cancel()
 	p.pushes++
 	changed := p.mesh.drain
 	if p.pushes%2 == 0 {
@@ -304,6 +309,13 @@ func (p *plane) push(ctx context.Context) error {
 	if err := p.set(ctx, changed); err != nil {
 		return err
 	}
+	return p.await(ctx)
+}
+
+// await returns when all ACKs that are wanted have come.
+func (p *plane) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pushWithin)
+	defer cancel()
 	select {
 	case <-p.done:
 		return nil
