@@ -87,8 +87,12 @@ func (d *daemon) follow(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, orders.Close())
 	}
+	secrets, err := tokens(d.opts.state)
+	if err != nil {
+		return errors.Join(err, orders.Close(), loopback.Close())
+	}
 	links := replica.NewServer(d.proxies, serving)
-	web := server.NewHTTP(d.pages())
+	web := server.NewHTTP(d.pages(secrets))
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return d.registry.Watch(ctx, d.setWorld) })
 	group.Go(func() error { return links.Serve(orders) })
@@ -111,10 +115,20 @@ func (d *daemon) follow(ctx context.Context) error {
 	return group.Wait()
 }
 
-// pages is what a replica without an API serves: its metrics, and whether it is ready.
-func (d *daemon) pages() http.Handler {
+// pages is what a replica without an API serves: whether it is ready and, to who holds a
+// token, its metrics.
+func (d *daemon) pages(holders server.Authenticator) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(d.metrics, promhttp.HandlerOpts{Timeout: 10 * time.Second}))
+	metrics := promhttp.HandlerFor(d.metrics, promhttp.HandlerOpts{Timeout: 10 * time.Second})
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if _, known := holders.Authenticate(token); !known {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="sluice"`)
+			http.Error(w, "authn: a token is needed", http.StatusUnauthorized)
+			return
+		}
+		metrics.ServeHTTP(w, r)
+	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !d.ready.Load() {
 			http.Error(w, "no leader has spoken yet", http.StatusServiceUnavailable)

@@ -23,12 +23,12 @@ const (
 
 const (
 	warmUp    = 10 * time.Second
-	warmBound = 30 * time.Second  // at most, if the mesh does not answer well before
-	carries   = time.Second       // p99 of a mesh that carries its load
-	coolDown  = 3 * time.Second   // load after the last restart
-	again     = 160 * time.Second // least time between two restarts of a service: 4 in 10 minutes are allowed
+	warmBound = 30 * time.Second       // at most, if the mesh does not answer well before
+	carries   = time.Second            // p99 of a mesh that carries its load
+	coolDown  = 3 * time.Second        // load after the last restart
+	again     = 160 * time.Second      // least time between two restarts of a service: 4 in 10 minutes are allowed
 	rest      = 500 * time.Millisecond // after a kill was judged
-	maxErrors = 3                 // restarts that come to nothing until a run is given up
+	maxErrors = 3                      // restarts that come to nothing until a run is given up
 )
 
 // arm is one arm of one run. Moments count from the start of the load.

@@ -34,7 +34,7 @@ func aim(n int) string { return killPhases()[n%len(killPhases())] }
 
 const (
 	look      = time.Millisecond // between two looks at the plan that is to be struck
-	aimWithin = 30 * time.Second     // a plan that never gets there is struck then
+	aimWithin = 30 * time.Second // a plan that never gets there is struck then
 	rampAfter = 150 * time.Millisecond
 	leaseTTL  = 5 * time.Second // of an overlay at the proxies
 	wholeIn   = leaseTTL + time.Second

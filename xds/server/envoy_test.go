@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/mesh/envoy"
 	"github.com/sluicemesh/sluice/xds"
@@ -36,7 +38,8 @@ type rig struct {
 	apps    map[mesh.UID]*app
 	api     string // of the Envoys' bootstrap
 	binary  envoy.Binary
-	workers int // threads of each Envoy, 0 = 1
+	metrics *prometheus.Registry // of the present control plane
+	workers int                  // threads of each Envoy, 0 = 1
 }
 
 // The two variants of the protocol, as a bootstrap names them.
@@ -89,8 +92,9 @@ func newRigOf(t *testing.T, api string, world *mesh.World) *rig {
 
 // serve starts a control plane that knows nothing of any before it.
 func (r *rig) serve() {
+	r.metrics = prometheus.NewRegistry()
 	log := slog.New(slog.NewTextHandler(testWriter{r.root}, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	server, err := New(Config{Socket: filepath.Join(r.dir, "x.sock"), World: r.world, Log: log, TTL: rigTTL})
+	server, err := New(Config{Socket: filepath.Join(r.dir, "x.sock"), World: r.world, Log: log, TTL: rigTTL, Registerer: r.metrics})
 	if err != nil {
 		r.t.Fatal(err)
 	}

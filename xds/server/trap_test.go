@@ -9,7 +9,13 @@ import (
 	"testing"
 	"time"
 
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
 	"github.com/sluicemesh/sluice/mesh"
+	"github.com/sluicemesh/sluice/xds"
 )
 
 // TestTraps holds what was learned of Envoy by measuring against real ones, behind inbound
@@ -33,6 +39,9 @@ func TestTraps(t *testing.T) {
 		{"an inbound sidecar waits for its application", sidecarWaits},
 		{"clusters that come and go take no count along", countsSurvive},
 		{"callers are drained before callees", callersFirst},
+		{"an ACK is no proof that a route leads anywhere", ackIsNoProof},
+		{"a control plane that was paused knows that its overlay lapsed", paused},
+		{"what happened can be seen in the metrics", metricsTell},
 	})
 }
 
@@ -168,4 +177,126 @@ func callersFirst(t *testing.T, r *rig) {
 	}
 	l.flows(t, 60)
 	l.stop(t)
+}
+
+// ackIsNoProof sends callers a route to a cluster that there is not: Envoy ACKs it and
+// answers 503. Our own check refuses the same resources, so that they are never sent.
+func ackIsNoProof(t *testing.T, r *rig) {
+	const route, nowhere = "out~shop/solo", "shop/nowhere"
+	r.corrupt(func(_ string, res *xds.Resources) { leadAstray(res, route, nowhere) })
+	eventually(t, 5*time.Second, "all proxies have ACKed it", r.settled)
+	if n := r.nacks(); n > 0 {
+		t.Errorf("%.0f NACKs: Envoy has become stricter", n)
+	}
+	if got := statuses(t, r.front("shop/solo"), 20, 4); got[http.StatusServiceUnavailable] != 20 {
+		t.Errorf("got %v, want 20 refused", got)
+	}
+	r.corrupt(nil)
+	eventually(t, 5*time.Second, "all proxies have taken it back", r.settled)
+	if got := statuses(t, r.front("shop/solo"), 20, 4); got[http.StatusOK] != 20 {
+		t.Errorf("got %v, want 20 to pass", got)
+	}
+	good := r.server.Config("ingress")
+	if err := good.Check(); err != nil {
+		t.Error(err)
+	}
+	leadAstray(&good, route, nowhere)
+	if err := good.Check(); err == nil {
+		t.Error("resources with a route to nowhere pass the check")
+	}
+}
+
+// corrupt damages what is sent from now on; nil = no more.
+func (r *rig) corrupt(how func(string, *xds.Resources)) {
+	r.t.Helper()
+	r.server.mu.Lock()
+	defer r.server.mu.Unlock()
+	r.server.corrupt = how
+	if err := r.server.rebuild(); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// leadAstray points all routes of a configuration to a cluster.
+func leadAstray(res *xds.Resources, name, cluster string) {
+	list := slices.Clone(res.Routes)
+	for i := range list {
+		config, is := list[i].Message.(*routev3.RouteConfiguration)
+		if !is || list[i].Name != name {
+			continue
+		}
+		damaged := proto.CloneOf(config)
+		for _, route := range damaged.GetVirtualHosts()[0].GetRoutes() {
+			if action := route.GetRoute(); action != nil {
+				action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: cluster}
+			}
+		}
+		body, err := anypb.New(damaged)
+		if err != nil {
+			panic(err)
+		}
+		list[i] = xds.Resource{Name: name, Version: "damaged", Body: body, Message: damaged}
+	}
+	res.Routes = list
+}
+
+// paused stops the control plane for longer than the TTL, as SIGSTOP or a machine that is
+// stuck would. Its heartbeats then come too late: Envoy refuses them, and identical content
+// would not be sent again. The overlay proves nothing any more; another one does.
+func paused(t *testing.T, r *rig) {
+	l := r.flowing("shop/solo")
+	o := drainOf("shop/solo", 141, "solo-0")
+	r.apply(o)
+	r.prove(o, empty)
+	before := l.answered("solo-0")
+	r.server.mu.Lock()
+	func() {
+		defer r.server.mu.Unlock()
+		eventually(t, 3*rigTTL, "it lapses", func() bool { return l.answered("solo-0") > before+30 })
+	}()
+	r.prove(o, func(p mesh.Proof) bool { return p.Lapsed })
+	r.withdraw(o, 0)
+	o.Generation++
+	r.apply(o)
+	r.prove(o, empty)
+	r.withdraw(o, 0)
+	l.flows(t, 30)
+	l.stop(t)
+}
+
+// metricsTell reads the metrics after all that the tests before it did.
+func metricsTell(t *testing.T, r *rig) {
+	families, err := r.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			name := family.GetName()
+			for _, label := range m.GetLabel() {
+				name += " " + label.GetValue()
+			}
+			got[name] += valueOf(m)
+		}
+	}
+	for _, name := range []string{
+		"sluice_xds_push_to_ack_seconds EDS", "sluice_xds_push_to_ack_seconds RTDS", "sluice_xds_push_to_ack_seconds CDS",
+		"sluice_xds_gate_seconds", "sluice_xds_bytes_total in", "sluice_xds_bytes_total out",
+	} {
+		if got[name] <= 0 {
+			t.Errorf("%s is %v", name, got[name])
+		}
+	}
+	if n := float64(len(r.world.Proxies)); got["sluice_xds_streams"] != n {
+		t.Errorf("%v streams, want %v", got["sluice_xds_streams"], n)
+	}
+}
+
+// valueOf is a counter's or gauge's value, or how often a histogram was fed.
+func valueOf(m *dto.Metric) float64 {
+	if h := m.GetHistogram(); h != nil {
+		return float64(h.GetSampleCount())
+	}
+	return m.GetCounter().GetValue() + m.GetGauge().GetValue()
 }
