@@ -220,6 +220,9 @@ type Baseline struct {
 	Before    Level           // the 60 s before the plan; of a broken service, since its onset
 	Healthy   Level           // of a broken service: before its onset, if that is known
 	Shape     []time.Duration // quantiles of the latencies of Before at equal steps; none = not known
+	// How much the seconds of Before varied beyond what their requests explain: the mean
+	// rank of their latencies, and the count of slow requests; 0 = not known.
+	Drift, Dispersion float64
 }
 
 // Level is how a service did over some time.

@@ -18,7 +18,7 @@ func (w *Watcher) Baselines(order microkernel.Watch) []microkernel.Baseline {
 	for _, s := range known.subjects {
 		out = append(out, microkernel.Baseline{
 			Service: s.Service, Objective: s.Objective, Broken: s.Broken, Before: written(s.Before), Healthy: written(s.Healthy),
-			Shape: s.Shape,
+			Shape: s.Shape, Drift: number(s.Unrest.Drift), Dispersion: number(s.Unrest.Dispersion),
 		})
 	}
 	for _, c := range known.controls {
@@ -42,7 +42,7 @@ func (w *Watcher) recall(order microkernel.Watch) {
 		}
 		subjects = append(subjects, harm.Subject{
 			Service: b.Service, Objective: b.Objective, Broken: b.Broken, Before: read(b.Before), Healthy: read(b.Healthy),
-			Shape: b.Shape,
+			Shape: b.Shape, Unrest: harm.Unrest{Drift: b.Drift, Dispersion: b.Dispersion},
 		})
 	}
 	w.freeze(order.Plan, subjects, controls)
@@ -50,10 +50,15 @@ func (w *Watcher) recall(order microkernel.Watch) {
 
 // written is a level as the journal holds it, which has no place for what is no number.
 func written(l harm.Level) microkernel.Level {
-	if math.IsNaN(l.Errors) || math.IsInf(l.Errors, 0) {
-		l.Errors = 0
+	return microkernel.Level{Requests: l.Requests, Errors: number(l.Errors), P99: l.P99}
+}
+
+// number is value, or 0 if it is none.
+func number(value float64) float64 {
+	if math.IsNaN(value) || math.IsInf(value, 0) {
+		return 0
 	}
-	return microkernel.Level{Requests: l.Requests, Errors: l.Errors, P99: l.P99}
+	return value
 }
 
 func read(l microkernel.Level) harm.Level {

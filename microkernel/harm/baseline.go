@@ -37,6 +37,7 @@ func Baseline(subject Subject, h History, window int) Subject {
 	}
 	if !subject.Broken {
 		subject.Before, subject.Shape = Measure(ticks), shapeOf(ticks)
+		subject.Unrest = unrestOf(ticks, subject.Shape, slowerThan(&subject))
 		return subject
 	}
 	subject.Before, subject.Healthy = Measure(ticks[start:]), Measure(ticks[:start])

@@ -36,6 +36,8 @@ type Subject struct {
 	Healthy   Level // of a broken service: before its onset, if that is known
 	// Shape is how the latencies of Before were spread; nil = not known, and not tested.
 	Shape sequential.Ladder
+	// Unrest is how much the seconds of Before varied beyond what their requests explain.
+	Unrest Unrest
 	// Calm is for how many seconds nothing has disturbed it, as far as that is known: the
 	// trigger has no more grace then than is left of it.
 	Calm int

@@ -15,8 +15,8 @@ const falseAlarms = 0.01
 // testsOfService is over how many tests a service's part of it is split.
 const testsOfService = 3
 
-// How much more the seconds of real traffic vary than independent requests would, set by
-// recordings of a mesh in which nothing happened (docs/harm.md says which).
+// How much more the seconds of real traffic vary than independent requests would, at least:
+// where the baseline varied more, that counts (Unrest).
 const (
 	tailDispersion = 2
 	rankDrift      = 0.05
@@ -57,14 +57,20 @@ func newTrigger(s *Subject, family int) trigger {
 		t.large.P99 = max(t.large.P99, time.Duration(doubled*float64(s.Before.P99)))
 	}
 	if s.Before.Known() {
-		t.slower = max(s.Objective.P99, worse(s.Before.P99), s.Before.P99+leastSlower)
+		unrest := s.Unrest.within()
+		t.slower = slowerThan(s)
 		t.shift = sequential.NewRank(s.Shape, sequential.RankSettings{
-			Settings: settings, Tolerance: rankTolerance, Drift: rankDrift,
+			Settings: settings, Tolerance: rankTolerance, Drift: unrest.Drift,
 		})
-		settings.Dispersion = tailDispersion
+		settings.Dispersion = unrest.Dispersion
 		t.slow = sequential.NewShare(slowNormal, slowRises(), settings)
 	}
 	return t
+}
+
+// slowerThan is what counts as slow.
+func slowerThan(s *Subject) time.Duration {
+	return max(s.Objective.P99, worse(s.Before.P99), s.Before.P99+leastSlower)
 }
 
 // failing reports whether window fails by more than the label of record allows. Unlike
@@ -121,8 +127,10 @@ func (s *service) slowness(window int) slowness {
 	return slowness{p99: s.history.window(window).P99, factor: s.Shape.Factor(recent)}
 }
 
-// large reports whether a measure is one of strong harm, for the tests that have spoken.
+// large reports whether a measure is one of strong harm, for the tests that have spoken. By
+// a shift too the p99 itself must be above what the label of record allows.
 func (n slowness) large(s *service, tail, shift bool) bool {
 	scaled := time.Duration(n.factor * float64(s.Before.P99))
-	return tail && s.trigger.slowed(n.p99) || shift && n.factor >= leastFactor && s.trigger.slowed(scaled)
+	return tail && s.trigger.slowed(n.p99) ||
+		shift && n.factor >= leastFactor && s.trigger.slowed(scaled) && n.p99 > s.bounds.P99
 }
