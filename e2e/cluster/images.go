@@ -39,8 +39,9 @@ type Programs struct {
 	root string // of the module
 }
 
-// BuildPrograms builds programs of the module, named by their directories, without cgo
-// into the cache. Go's own cache makes it cheap when nothing changed.
+// BuildPrograms builds programs of the module, named by their directories, into the cache.
+// It is done with the settings of go test, so that only links are left to do after it; the
+// images bring the C library that the programs are linked with.
 func BuildPrograms(ctx context.Context, cache string, progress io.Writer, packages ...string) (Programs, error) {
 	root, err := output(ctx, "go", "list", "-m", "-f", "{{.Dir}}")
 	if err != nil {
@@ -52,8 +53,8 @@ func BuildPrograms(ctx context.Context, cache string, progress io.Writer, packag
 	}
 	fmt.Fprintf(progress, "building %s\n", strings.Join(packages, " "))
 	for _, name := range packages {
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", p.Path(name), "./"+name)
-		cmd.Dir, cmd.Env = p.root, append(os.Environ(), "CGO_ENABLED=0")
+		cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", "-s -w", "-o", p.Path(name), "./"+name)
+		cmd.Dir = p.root
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return Programs{}, fmt.Errorf("build %s: %w\n%s", name, err, out)
 		}
@@ -77,20 +78,20 @@ func (p Programs) pause() Image {
 
 // App is the demo application.
 func (p Programs) App() Image {
-	return Image{Name: AppImage, Entrypoint: []string{"/app"}, Files: map[string]string{
+	return Image{Name: AppImage, Entrypoint: []string{"/app"}, Libraries: true, Files: map[string]string{
 		"/app": p.Path(appPackage), "/topologies": p.Source("e2e/cluster/scenario/topologies"),
 	}}
 }
 
 // Load puts load on a service and counts.
 func (p Programs) Load() Image {
-	return Image{Name: LoadImage, Entrypoint: []string{"/load"},
+	return Image{Name: LoadImage, Entrypoint: []string{"/load"}, Libraries: true,
 		Files: map[string]string{"/load": p.Path(loadPackage)}}
 }
 
 // Operator is the control plane.
 func (p Programs) Operator() Image {
-	return Image{Name: OperatorImage, Entrypoint: []string{"/sluice-operator"},
+	return Image{Name: OperatorImage, Entrypoint: []string{"/sluice-operator"}, Libraries: true,
 		Files: map[string]string{"/sluice-operator": p.Path(operatorPackage)}}
 }
 

@@ -129,12 +129,13 @@ func (s *stage) describe(ctx context.Context) {
 		{"get", "pods", "-o", "wide"},
 		{"get", "events", "--sort-by=.lastTimestamp", "-o",
 			"custom-columns=OBJECT:.involvedObject.name,REASON:.reason,MESSAGE:.message"},
+		{"logs", "-l", "app", "--all-containers", "--tail=8", "--prefix", "--max-log-requests=50"},
 	} {
 		out, err := s.ask(ctx, "", args...)
 		if err != nil {
 			out = err.Error()
 		}
 		lines := strings.Split(strings.TrimSpace(out), "\n")
-		fmt.Fprintln(s.Progress, strings.Join(lines[max(0, len(lines)-25):], "\n"))
+		fmt.Fprintln(s.Progress, strings.Join(lines[max(0, len(lines)-40):], "\n"))
 	}
 }
