@@ -132,7 +132,7 @@ rolling: e2e-programs ## hard restarts in turn on real Envoys: gated, ACKed only
 	  -out rolling-operator.json
 
 .PHONY: bench
-bench: ## figures beside their references; RUN=regexp selects rows
+bench: build bin/e2e-app ## figures beside their references; RUN=regexp selects rows
 	@go run -ldflags '$(LDFLAGS)' ./e2e/bench -run '$(RUN)' -out $(or $(OUT),bench.json)
 
 MINUTES ?= 10
