@@ -25,17 +25,21 @@ help: ## list the targets
 # --- build ---------------------------------------------------------------------
 
 .PHONY: build
-build: bin/sluice bin/sluiced bin/sluice-agents ## build the programs into bin/
+build: programs bin/sluice-operator bin/kubectl-sluice ## build all programs into bin/
+
+# What runs on one machine, without Kubernetes libraries.
+.PHONY: programs
+programs: bin/sluice bin/sluiced bin/sluice-agents
 
 .PHONY: FORCE
-bin/sluice bin/sluiced bin/sluice-agents: FORCE
+bin/sluice bin/sluiced bin/sluice-agents bin/sluice-operator bin/kubectl-sluice: FORCE
 	@go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/$(@F)
 
 bin/e2e-%: FORCE
 	@go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./e2e/$*
 
 .PHONY: e2e-programs
-e2e-programs: build bin/e2e-app bin/e2e-demo bin/e2e-planned bin/e2e-topologies
+e2e-programs: programs bin/e2e-app bin/e2e-demo bin/e2e-planned bin/e2e-topologies
 
 .PHONY: generate
 generate: protoc ## rewrite generated files (protobuf, docs made from code)
@@ -132,20 +136,20 @@ rolling: e2e-programs ## hard restarts in turn on real Envoys: gated, ACKed only
 	  -out rolling-operator.json
 
 .PHONY: bench
-bench: build bin/e2e-app ## figures beside their references; RUN=regexp selects rows
+bench: programs bin/e2e-app ## figures beside their references; RUN=regexp selects rows
 	@go run -ldflags '$(LDFLAGS)' ./e2e/bench -run '$(RUN)' -out $(or $(OUT),bench.json)
 
 MINUTES ?= 10
 WARM ?= 10
 
 .PHONY: soak
-soak: build bin/e2e-soak ## RUN=telemetry: real exporters feed a real sluiced at its limit for WARM and MINUTES, the latter judged
+soak: programs bin/e2e-soak ## RUN=telemetry: real exporters feed a real sluiced at its limit for WARM and MINUTES, the latter judged
 	@bin/e2e-soak -run $(or $(RUN),telemetry) -warm $(WARM) -minutes $(MINUTES) -out $(or $(OUT),soak.json)
 
 RECORDINGS ?= recordings
 
 .PHONY: record false-alarms
-record: build bin/e2e-app bin/e2e-recording ## MINUTES of the demo mesh in which nothing happens, added to RECORDINGS
+record: programs bin/e2e-app bin/e2e-recording ## MINUTES of the demo mesh in which nothing happens, added to RECORDINGS
 	@bin/e2e-recording record -minutes $(MINUTES) -topology $(TOPOLOGY) -rps $(RPS) -seed $(SEED) -dir $(RECORDINGS)
 
 false-alarms: bin/e2e-recording ## RECORDINGS replayed through the harm monitor: every alarm is a false one

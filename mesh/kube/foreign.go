@@ -45,7 +45,7 @@ func source(meta *metav1.ObjectMeta) string {
 	return ""
 }
 
-// replicasManagers reports whether the managed fields say who set spec.replicas, and who
+// replicasManager reports whether the managed fields say who set spec.replicas, and who
 // of the tools above it was.
 func replicasManager(meta *metav1.ObjectMeta) (tool string, known bool) {
 	for i := range meta.ManagedFields {
