@@ -54,7 +54,8 @@ func (s *Server) status(p *mesh.Proxy) ProxyStatus {
 		e := s.ledger.Entry(p.Node, string(t))
 		row := TypeStatus{
 			Type: t.Short(), Resources: len(n.serving.Of(t)),
-			Sent: e.Sent, Acked: e.Acked, AckedAt: e.AckedAt,
+			Sent:  max(e.Sent, e.Acked), // what a former control plane sent and it still has counts
+			Acked: e.Acked, AckedAt: e.AckedAt,
 		}
 		if e.Nacked > 0 {
 			row.Nack, row.NackedAt = e.Text, e.NackedAt
