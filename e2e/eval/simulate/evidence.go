@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -79,7 +80,9 @@ type learner struct {
 
 // learn records the mesh for some time and returns what inference knows then. Counts are
 // Poisson; the last fifth is recorded by the minute, because bounds rest on its minutes.
-func learn(t *truth, e Evidence, recorded time.Duration, seed uint64, expiring bool) *learner {
+// It stops early, with less, when ctx ends.
+func learn(ctx context.Context, t *truth, e Evidence, c *Config, expiring bool) *learner {
+	recorded, seed := c.Recorded, c.Seed
 	l := &learner{
 		t: t, evidence: e, graph: topology.NewGraph(), now: start(),
 		rng: rand.New(rand.NewPCG(seed, math.Float64bits(e.Traces))), number: map[mesh.Service]int32{},
@@ -90,7 +93,7 @@ func learn(t *truth, e Evidence, recorded time.Duration, seed uint64, expiring b
 	}
 	end, held := start().Add(recorded), start().Add(recorded*4/5)
 	window := start()
-	for l.now.Before(end) {
+	for l.now.Before(end) && ctx.Err() == nil {
 		step := time.Minute
 		if l.now.Before(held) {
 			step = min(topology.ExpiryWindow, held.Sub(l.now).Truncate(time.Minute)+time.Minute)

@@ -187,7 +187,7 @@ func (j *job) run(ctx context.Context, c *Config) {
 			j.rows[arm].Reading, j.readings[arm].Reading = gentle, abrupt
 		}
 	}
-	l := learn(j.t, j.evidence, c.Recorded, c.Seed, j.off != NoExpiry)
+	l := learn(ctx, j.t, j.evidence, c, j.off != NoExpiry)
 	f := newFacts(l, j.off)
 	best, worst := j.t.world(j.evidence.Hidden, gentle), j.t.world(j.evidence.Hidden, abrupt)
 	for i := range j.trials {
