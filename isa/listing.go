@@ -24,7 +24,8 @@ const (
 // Kind returns the instruction's name, "" of OpNone.
 func (o Op) Kind() Kind {
 	return [...]Kind{
-		"", KindRestart, KindDrain, KindRestoreTraffic, KindCircuitBreak, KindRateLimit, KindScale, KindRollbackConfig, KindAwait,
+		"", KindRestart, KindDrain, KindRestoreTraffic, KindCircuitBreak, KindRateLimit, KindScale,
+		KindRollbackConfig, KindAwait,
 	}[o]
 }
 

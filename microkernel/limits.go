@@ -189,16 +189,6 @@ func (j *judgement) canRestart(i int, a *isa.Restart) {
 	}
 }
 
-// line returns the line with id, -1 if there is none.
-func (j *judgement) line(id isa.StepID) int {
-	for i := range j.list.Lines {
-		if j.list.Lines[i].ID == id {
-			return i
-		}
-	}
-	return -1
-}
-
 // covers reports whether line d is a drain that takes everything off what a restarts.
 func (j *judgement) covers(d int, a *isa.Restart) bool {
 	drain := j.list.Drain(d)
@@ -310,22 +300,6 @@ func (j *judgement) keys() {
 	}
 }
 
-// apart reports whether drain i is given back before step k begins.
-func (j *judgement) apart(i, k int) bool {
-	r := j.restore(j.list.Lines[i].ID)
-	return r >= 0 && j.checker.Precedes(r, k)
-}
-
-// restore returns the line that gives back drain, -1 if there is none.
-func (j *judgement) restore(drain isa.StepID) int {
-	for i := range j.list.Lines {
-		if line := &j.list.Lines[i]; line.Op == isa.OpRestore && j.list.Restores[line.At].Drain == drain {
-			return i
-		}
-	}
-	return -1
-}
-
 // capacity holds the floor of every service while its drains are open. Locks keep
 // other plans away, and keys other drains of this one, so each drain stands alone.
 func (j *judgement) capacity() {
@@ -424,11 +398,6 @@ func (j *judgement) quorum() {
 				"wait until the other members are ready, or restart them one after another")
 		}
 	}
-}
-
-// together reports whether lines i and k may be under way at once.
-func (j *judgement) together(i, k int) bool {
-	return !j.checker.Precedes(i, k) && !j.checker.Precedes(k, i)
 }
 
 // slow holds a plan whose held requests would wait longer than their callers do.
