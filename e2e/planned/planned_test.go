@@ -136,3 +136,30 @@ func TestParse(t *testing.T) {
 		t.Errorf("path is %q", got)
 	}
 }
+
+// Traffic is whole when no request that is sent is held any more; those that are held still
+// come free later, and the next leader's own holds are not the kill's.
+func TestWholeAfterAKill(t *testing.T) {
+	second := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+	request := func(sent, took float64, status int) load.Record {
+		return load.Record{Intended: second(sent), Started: second(sent), Ended: second(sent + took), Status: status}
+	}
+	records := []load.Record{
+		request(1, 0.1, 200),    // long over
+		request(9.5, 3, 200),    // in flight at the kill, held
+		request(13, 4, 200),     // held
+		request(14.5, 0.1, 200), // whole
+		request(30, 2, 200),     // by the next leader
+	}
+	done := restart{died: death{aim: phaseGate, phase: phaseGate, at: 10 * time.Second, struck: true}}
+	var r report
+	row := r.death(&done, records, 40*time.Second)
+	if row.Whole != 3 || row.Free != 7 || !row.InTime || row.Judged != 4 || row.Held != 3 || row.Failed != 0 {
+		t.Errorf("got %+v", row)
+	}
+	for _, late := range []load.Record{request(17, 0.1, 503), request(17.5, 2, 200)} {
+		if row := r.death(&done, append(records[:3:3], late), 40*time.Second); row.InTime || r.Kills.verdict() == nil {
+			t.Errorf("after %+v: got %+v", late, row)
+		}
+	}
+}
