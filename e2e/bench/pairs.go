@@ -22,7 +22,7 @@ import (
 const (
 	pairsRPS    = 5 // requests a second of each pair
 	pairsWarm   = 5 * time.Second
-	pairsWithin = 5 * time.Minute // for all plans of a run
+	pairsWithin = 10 * time.Minute // for all plans of a run
 	pairsLook   = 100 * time.Millisecond
 )
 
