@@ -76,7 +76,7 @@ func main() {
 	if opts.probe != "" {
 		work = probe
 	}
-	if err := work(ctx, opts, log); err != nil && !errors.Is(err, context.Canceled) {
+	if err := work(ctx, opts, log); err != nil && (errors.Is(err, errLost) || !errors.Is(err, context.Canceled)) {
 		log.Error("sluice-operator ends", "error", err)
 		os.Exit(code(err))
 	}
