@@ -74,7 +74,7 @@ func openBound(ctx context.Context, m *pushMesh, dir string) (side, error) {
 	}
 	b.body = mem.SliceBuffer(text)
 	b.grpc = grpc.NewServer(grpc.ForceServerCodecV2(boundCodec{}), grpc.UnknownServiceHandler(b.serve),
-		grpc.ReadBufferSize(buffer), grpc.WriteBufferSize(buffer), grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(buffer), grpc.WriteBufferSize(buffer),
 		grpc.StaticStreamWindowSize(window), grpc.StaticConnWindowSize(window))
 	socket := filepath.Join(dir, "bound.sock")
 	var config net.ListenConfig
