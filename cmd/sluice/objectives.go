@@ -20,8 +20,8 @@ import (
 // objectivesView is the JSON of `sluice objectives suggest`.
 type objectivesView struct {
 	header
-	From     string          `json:"from"` // RFC 3339, first second that it rests on
-	Covered  int64           `json:"covered_s"`
+	From     string           `json:"from"` // RFC 3339, first second that it rests on
+	Covered  int64            `json:"covered_s"`
 	Services []suggestionView `json:"services"`
 }
 
