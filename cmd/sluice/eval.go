@@ -17,7 +17,8 @@ import (
 
 // newEvalCommand is `sluice eval`: what Sluice is worth, measured with controls.
 func newEvalCommand() *cobra.Command {
-	command := &cobra.Command{Use: "eval", Short: "Measure harm, with controls, trials and intervals"}
+	command := &cobra.Command{Use: "eval", Short: "Measure harm, with controls, trials and intervals",
+		Example: "  sluice eval simulate --evidence headline --changes none"}
 	command.AddCommand(newSimulateCommand())
 	return command
 }

@@ -24,7 +24,7 @@ func evaluate(t *testing.T, args ...string) (int, string, string) {
 
 func TestEvalRefusesWhatItCannotRun(t *testing.T) {
 	empty := filepath.Join(t.TempDir(), "empty.json")
-	if err := os.WriteFile(empty, []byte(`{"services": [], "edges": []}`), 0o600); err != nil {
+	if err := os.WriteFile(empty, []byte(`{"schema": "sluice.topology/1", "services": [], "edges": []}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {
@@ -50,7 +50,7 @@ func TestEvalRefusesWhatItCannotRun(t *testing.T) {
 func TestEvalOfATopologyFile(t *testing.T) {
 	folder := t.TempDir()
 	file := filepath.Join(folder, "mesh.json")
-	text := `{"services": [{"name": "shop/web"}, {"name": "shop/cart"}, {"name": "Store_1"}],
+	text := `{"schema": "sluice.topology/1", "services": [{"name": "shop/web"}, {"name": "shop/cart"}, {"name": "Store_1"}],
 		"edges": [{"caller": "shop/web", "callee": "shop/cart"}, {"caller": "shop/cart", "callee": "Store_1"}]}`
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
