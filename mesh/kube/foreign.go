@@ -50,8 +50,8 @@ func source(meta *metav1.ObjectMeta) string {
 func replicasManager(meta *metav1.ObjectMeta) (tool string, known bool) {
 	for i := range meta.ManagedFields {
 		f := &meta.ManagedFields[i]
-		if f.FieldsV1 == nil || !bytes.Contains(f.FieldsV1.Raw, []byte(`"f:replicas"`)) ||
-			!bytes.Contains(f.FieldsV1.Raw, []byte(`"f:spec"`)) || f.Subresource == "status" {
+		if f.FieldsV1 == nil || !bytes.Contains(f.FieldsV1.GetRawBytes(), []byte(`"f:replicas"`)) ||
+			!bytes.Contains(f.FieldsV1.GetRawBytes(), []byte(`"f:spec"`)) || f.Subresource == "status" {
 			continue
 		}
 		known = true

@@ -197,7 +197,7 @@ func TestFloors(t *testing.T) {
 
 func TestWhoElseScales(t *testing.T) {
 	owned := func(manager string) metav1.ManagedFieldsEntry {
-		return metav1.ManagedFieldsEntry{Manager: manager, FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:replicas":{}}}`)}}
+		return metav1.ManagedFieldsEntry{Manager: manager, FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:replicas":{}}}`)}
 	}
 	for _, c := range []struct {
 		name   string
