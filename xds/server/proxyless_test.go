@@ -339,7 +339,7 @@ func TestProxylessIsLimited(t *testing.T) {
 			t.Errorf("%s: got error %v, want ErrUnsupported", name, err)
 		}
 	}
-	want := mesh.Capability{Drain: true, Reroute: true, InPlace: true, Grade: mesh.GradeC}
+	want := mesh.Capability{Drain: true, Reroute: true, InPlace: true, Grade: mesh.GradeC, Proxyless: true}
 	if got := r.server.Capability(&world.Services[0]); got != want {
 		t.Errorf("the capability is %+v, want %+v", got, want)
 	}
