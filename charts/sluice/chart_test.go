@@ -6,165 +6,33 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"text/template"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sluicemesh/sluice/api/v1alpha1"
+	"github.com/sluicemesh/sluice/e2e/cluster/chart"
 )
 
-type object = map[string]any
+type object = chart.Object
 
-// render renders the chart with changes to its values, and returns the objects by
-// "Kind/name". It knows the functions of helm that the chart uses.
+// render renders the chart with changes to its values, and returns the objects by "Kind/name".
 func render(t *testing.T, changes string) map[string]object {
 	t.Helper()
-	values := read(t, "values.yaml")
-	var over object
-	if err := yaml.Unmarshal([]byte(changes), &over); err != nil {
+	list, err := chart.Render(".", chart.Release{Name: "sluice", Namespace: "sluice-system"}, changes)
+	if err != nil {
 		t.Fatal(err)
 	}
-	merge(values, over)
-	chart := read(t, "Chart.yaml")
-	root := object{
-		"Values":  values,
-		"Release": object{"Name": "sluice", "Namespace": "sluice-system", "Service": "Helm"},
-		"Chart":   object{"Name": chart["name"], "Version": chart["version"], "AppVersion": chart["appVersion"]},
-		"Files":   files{},
-	}
-	set := parse(t)
 	out := map[string]object{}
-	for _, tmpl := range set.Templates() {
-		if !strings.HasSuffix(tmpl.Name(), ".yaml") {
-			continue
-		}
-		var text bytes.Buffer
-		if err := tmpl.Execute(&text, root); err != nil {
-			t.Fatal(err)
-		}
-		decoder := yaml.NewDecoder(&text)
-		for {
-			var o object
-			if err := decoder.Decode(&o); err != nil {
-				if err.Error() == "EOF" {
-					break
-				}
-				t.Fatalf("%s: %v", tmpl.Name(), err)
-			}
-			if len(o) > 0 {
-				out[fmt.Sprintf("%s/%s", o["kind"], at(o, "metadata", "name"))] = o
-			}
-		}
+	for _, o := range list {
+		out[fmt.Sprintf("%s/%s", o["kind"], at(o, "metadata", "name"))] = o
 	}
 	return out
-}
-
-// files is helm's .Files.
-type files struct{}
-
-func (files) Glob(pattern string) map[string]string {
-	found, _ := filepath.Glob(pattern)
-	out := map[string]string{}
-	for _, path := range found {
-		out[path] = ""
-	}
-	return out
-}
-
-func (files) Get(path string) (string, error) {
-	text, err := os.ReadFile(path)
-	return string(text), err
-}
-
-func parse(t *testing.T) *template.Template {
-	t.Helper()
-	set := template.New("chart").Option("missingkey=error")
-	spell := func(v any) (string, error) {
-		text, err := yaml.Marshal(v)
-		return strings.TrimSpace(string(text)), err
-	}
-	set.Funcs(template.FuncMap{
-		"include": func(name string, data any) (string, error) {
-			var out bytes.Buffer
-			err := set.ExecuteTemplate(&out, name, data)
-			return out.String(), err
-		},
-		"nindent": func(n int, text string) string {
-			pad := "\n" + strings.Repeat(" ", n)
-			return pad + strings.ReplaceAll(text, "\n", pad)
-		},
-		"toYaml": spell,
-		"toJson": func(v any) (string, error) { text, err := json.Marshal(v); return string(text), err },
-		"quote":  func(v any) string { return fmt.Sprintf("%q", fmt.Sprint(v)) },
-		"list":   func(v ...any) []any { return v },
-		"append": func(l []any, v any) []any { return append(slices.Clone(l), v) },
-		"default": func(d, v any) any {
-			if v == nil || v == "" {
-				return d
-			}
-			return v
-		},
-		"dict": func(pairs ...any) object {
-			out := object{}
-			for i := 0; i+1 < len(pairs); i += 2 {
-				out[pairs[i].(string)] = pairs[i+1]
-			}
-			return out
-		},
-		"required": func(says string, v any) (any, error) {
-			if v == nil || v == "" {
-				return nil, fmt.Errorf("%s", says)
-			}
-			return v, nil
-		},
-	})
-	err := filepath.WalkDir("templates", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		_, err = set.New(path).Parse(string(text))
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return set
-}
-
-func read(t *testing.T, path string) object {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out object
-	if err := yaml.Unmarshal(text, &out); err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
-func merge(into, from object) {
-	for k, v := range from {
-		if inner, ok := v.(object); ok {
-			if former, ok := into[k].(object); ok {
-				merge(former, inner)
-				continue
-			}
-		}
-		into[k] = v
-	}
 }
 
 // at walks into nested maps; nil if there is nothing.
@@ -347,7 +215,14 @@ func TestSchemaNamesEveryValue(t *testing.T) {
 	if err := json.Unmarshal(text, &schema); err != nil {
 		t.Fatal(err)
 	}
-	compare(t, "", read(t, "values.yaml"), schema)
+	if text, err = os.ReadFile("values.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	var values object
+	if err := yaml.Unmarshal(text, &values); err != nil {
+		t.Fatal(err)
+	}
+	compare(t, "", values, schema)
 }
 
 func compare(t *testing.T, path string, values, schema object) {
@@ -373,11 +248,7 @@ func compare(t *testing.T, path string, values, schema object) {
 }
 
 func TestAgentsNeedTheAPI(t *testing.T) {
-	set := parse(t)
-	var out bytes.Buffer
-	values := read(t, "values.yaml")
-	merge(values, object{"agents": object{"enabled": true}})
-	err := set.ExecuteTemplate(&out, "templates/agents.yaml", object{"Values": values})
+	_, err := chart.Render(".", chart.Release{Name: "sluice", Namespace: "sluice-system"}, "agents: {enabled: true}")
 	if err == nil || !strings.Contains(err.Error(), "api.secretName") {
 		t.Errorf("got %v, want what is missing", err)
 	}

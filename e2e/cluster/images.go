@@ -16,11 +16,11 @@ const ImagePrefix = "localhost/sluice/"
 
 // Images by which the parts of a test are run; all want imagePullPolicy: Never.
 const (
-	AppImage      = ImagePrefix + "app:e2e"      // /app, the demo application, with its topologies in /topologies
-	LoadImage     = ImagePrefix + "load:e2e"     // /load
-	EnvoyImage    = ImagePrefix + "envoy:e2e"    // /envoy
-	NetinitImage  = ImagePrefix + "netinit:e2e"  // a shell and iptables
-	OperatorImage = ImagePrefix + "operator:e2e" // /sluice-operator
+	AppImage      = ImagePrefix + "app:e2e"             // /app, the demo application, with its topologies in /topologies
+	LoadImage     = ImagePrefix + "load:e2e"            // /load
+	EnvoyImage    = ImagePrefix + "envoy:e2e"           // /envoy
+	NetinitImage  = ImagePrefix + "netinit:e2e"         // a shell and iptables
+	OperatorImage = ImagePrefix + "sluice-operator:e2e" // /sluice-operator
 )
 
 // Packages of the programs that every cluster needs.

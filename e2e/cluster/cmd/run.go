@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -41,15 +40,11 @@ func (o *runOptions) run(ctx context.Context, cache string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, o.leave(context.WithoutCancel(ctx), world)) }()
-	definitions, err := definitions(world.Programs)
-	if err != nil {
-		return err
-	}
 	results := scenario.Run(ctx, scenario.Settings{
 		Kubectl: world.Cluster.Kubectl(), Prefix: world.Cluster.Inside(), Sluice: world.Programs.Path("cmd/sluice"),
 		Images: scenario.Images{App: cluster.AppImage, Load: cluster.LoadImage, Envoy: cluster.EnvoyImage,
 			Netinit: cluster.NetinitImage, Operator: cluster.OperatorImage},
-		Definitions: definitions, Progress: os.Stderr,
+		Chart: world.Programs.Source("charts/sluice"), Progress: os.Stderr,
 	}, match)
 	report := scenario.Report{Schema: "sluice.e2e/1", Version: version, Commit: commit,
 		Started: started.UTC().Format(time.RFC3339), Seconds: time.Since(started).Seconds(), Scenarios: results}
@@ -69,21 +64,4 @@ func (o *runOptions) leave(ctx context.Context, world *cluster.World) error {
 	fmt.Fprintf(os.Stderr, "the cluster stays up:\n  kubectl: %s\n  end it:  make e2e-cluster-down\n",
 		strings.Join(world.Cluster.Kubectl(), " "))
 	return world.Cluster.Keep()
-}
-
-// definitions reads the manifests of the custom resource definitions.
-func definitions(p cluster.Programs) ([]string, error) {
-	files, err := filepath.Glob(p.Source("api/v1alpha1/crds/*.yaml"))
-	if err != nil {
-		return nil, err
-	}
-	var texts []string
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return nil, err
-		}
-		texts = append(texts, string(text))
-	}
-	return texts, nil
 }

@@ -17,10 +17,11 @@ const proxySecret = "sluice-proxy"
 
 // meshed is the control plane, brought up when the first scenario needs it.
 type meshed struct {
-	settings *Settings
-	issuer   *issuer
-	err      error
-	tried    bool
+	settings  *Settings
+	issuer    *issuer
+	installed control
+	err       error
+	tried     bool
 }
 
 // up brings the control plane up, once.
@@ -31,40 +32,6 @@ func (m *meshed) up(ctx context.Context) error {
 	}
 	m.settings.mesh = m
 	return m.err
-}
-
-// install installs the custom resources and the operator, and waits for it.
-func (m *meshed) install(ctx context.Context) error {
-	if m.settings.Images.Operator == "" || m.settings.Sluice == "" {
-		return errSkipped{"there is no sluice-operator in this build"}
-	}
-	s := &stage{Settings: m.settings, namespace: system, started: time.Now()}
-	var err error
-	if m.issuer, err = newIssuer(); err != nil {
-		return err
-	}
-	for _, definition := range m.settings.Definitions {
-		if _, err := s.ask(ctx, definition, "apply", "--server-side", "-f", "-"); err != nil {
-			return err
-		}
-	}
-	if err := s.kubectl(ctx, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"); err != nil {
-		return err
-	}
-	if err := s.kubectl(ctx, "create", "namespace", system); err != nil {
-		return err
-	}
-	if err := m.issuer.secret(ctx, s, "sluice-operator-tls", "/sluice/control-plane"); err != nil {
-		return err
-	}
-	if err := s.apply(ctx, "operator"); err != nil {
-		return err
-	}
-	if err := s.rolledOut(ctx, "deployment/sluice-operator"); err != nil {
-		s.describe(context.WithoutCancel(ctx))
-		return fmt.Errorf("operator: %w", err)
-	}
-	return nil
 }
 
 // inject applies a manifest with a sidecar.
@@ -132,7 +99,7 @@ func meshReady(ctx context.Context, s *stage) error {
 	return c.none()
 }
 
-// rolloutInMesh is the control of restartDeployment: `kubectl rollout restart` of the same
+// rolloutInMesh is the control of restartOf: `kubectl rollout restart` of the same
 // application behind the same sidecars. Failed requests are counted, not judged.
 func rolloutInMesh(ctx context.Context, s *stage) error {
 	if err := s.shop(ctx, "Deployment", 3); err != nil {
@@ -141,12 +108,31 @@ func rolloutInMesh(ctx context.Context, s *stage) error {
 	return s.rolloutUnderLoad(ctx, gateway())
 }
 
-// restartDeployment: `sluice restart` replaces three carts one by one under load, each
+// restartOf: `sluice restart` replaces the carts of a workload one by one under load, each
 // drained and proved before; no request fails.
-func restartDeployment(ctx context.Context, s *stage) error {
-	if err := s.shop(ctx, "Deployment", 3); err != nil {
-		return err
+func restartOf(kind string, replicas int, mode string) func(context.Context, *stage) error {
+	return func(ctx context.Context, s *stage) error {
+		if err := s.shop(ctx, kind, replicas); err != nil {
+			return err
+		}
+		return s.restartUnderLoad(ctx, func(ctx context.Context) error {
+			api, err := s.api(ctx)
+			if err != nil {
+				return err
+			}
+			defer api.close()
+			out, err := api.sluice(ctx, "restart", s.namespace+"/cart", "--mode", mode, "-o", "json", "--timeout", "4m")
+			if err != nil {
+				err = fmt.Errorf("%w\n%.4000s", err, out)
+			}
+			return err
+		})
 	}
+}
+
+// restartUnderLoad puts load on the gateway while restart replaces the carts; every one must
+// be another afterwards, and no request may fail.
+func (s *stage) restartUnderLoad(ctx context.Context, restart func(context.Context) error) error {
 	before, err := s.uids(ctx, "app=cart")
 	if err != nil {
 		return err
@@ -155,16 +141,11 @@ func restartDeployment(ctx context.Context, s *stage) error {
 	if err != nil {
 		return err
 	}
-	api, err := s.api(ctx)
-	if err != nil {
+	began := time.Now()
+	if err := restart(ctx); err != nil {
 		return err
 	}
-	defer api.close()
-	out, err := api.sluice(ctx, "restart", s.namespace+"/cart", "--mode", "rolling", "-o", "json", "--timeout", "4m")
-	if err != nil {
-		return fmt.Errorf("%w\n%.2000s", err, out)
-	}
-	s.say("sluice restart is done")
+	s.say("the restart took %.1f s", time.Since(began).Seconds())
 	c, err := l.end(ctx, true)
 	if err != nil {
 		return err

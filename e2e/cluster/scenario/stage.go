@@ -61,8 +61,7 @@ func (s *stage) manifest(name string, words ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	words = append(words, "$NAMESPACE", s.namespace, "$APP_IMAGE", s.Images.App, "$LOAD_IMAGE", s.Images.Load,
-		"$OPERATOR_IMAGE", s.Images.Operator)
+	words = append(words, "$NAMESPACE", s.namespace, "$APP_IMAGE", s.Images.App, "$LOAD_IMAGE", s.Images.Load)
 	return strings.NewReplacer(words...).Replace(string(text)), nil
 }
 
@@ -130,6 +129,7 @@ func (s *stage) describe(ctx context.Context) {
 		{"get", "events", "--sort-by=.lastTimestamp", "-o",
 			"custom-columns=OBJECT:.involvedObject.name,REASON:.reason,MESSAGE:.message"},
 		{"logs", "-l", "app", "--all-containers", "--tail=8", "--prefix", "--max-log-requests=50"},
+		{"logs", "-n", system, "-l", "app.kubernetes.io/part-of=sluice", "--tail=20", "--prefix"},
 	} {
 		out, err := s.ask(ctx, "", args...)
 		if err != nil {

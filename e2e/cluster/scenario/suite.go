@@ -13,13 +13,12 @@ import (
 
 // Settings are what the suite runs with.
 type Settings struct {
-	Kubectl []string // command line of the administrator's kubectl, to be continued
-	Prefix  []string // what runs a program in kubectl's network, to be continued; may be empty
-	Sluice  string   // path of the program sluice, "" = scenarios that need it are skipped
-	Images  Images
-	// Definitions are the manifests of the custom resource definitions.
-	Definitions []string
-	Progress    io.Writer
+	Kubectl  []string // command line of the administrator's kubectl, to be continued
+	Prefix   []string // what runs a program in kubectl's network, to be continued; may be empty
+	Sluice   string   // path of the program sluice, "" = scenarios that need it are skipped
+	Images   Images
+	Chart    string // directory of the chart that installs the operator
+	Progress io.Writer
 
 	mesh *meshed
 }
@@ -62,8 +61,13 @@ func All() []Scenario {
 	return []Scenario{
 		{Name: "rollout-control", Smoke: true, run: rolloutControl},
 		{Name: "mesh-ready", Smoke: true, Mesh: true, run: meshReady},
+		{Name: "chart-installed", Mesh: true, run: chartInstalled},
 		{Name: "rollout-in-mesh", Mesh: true, run: rolloutInMesh},
-		{Name: "restart-deployment", Smoke: true, Mesh: true, run: restartDeployment},
+		{Name: "restart-deployment", Smoke: true, Mesh: true, run: restartOf("Deployment", 3, "rolling")},
+		{Name: "replace-deployment", Mesh: true, run: restartOf("Deployment", 3, "replace")},
+		{Name: "restart-statefulset", Mesh: true, run: restartOf("StatefulSet", 3, "rolling")},
+		{Name: "restart-by-object", Mesh: true, run: restartByObject},
+		{Name: "restart-approved", Mesh: true, run: restartApproved},
 	}
 }
 
