@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -146,6 +147,29 @@ func TestPermissions(t *testing.T) {
 		if got.scale != c.scale || got.configs != c.configs || without != c.without || (len(got.reasons) > 0) != (c.denied != "") {
 			t.Errorf("%s: got %+v", c.denied, got)
 		}
+	}
+}
+
+// A role that the API server learns of a moment late turns nothing off; one that is not there
+// does.
+func TestPermissionsMayBeLate(t *testing.T) {
+	for _, c := range []struct {
+		late time.Duration
+		off  int
+	}{{2 * time.Second, 0}, {time.Minute, 1}} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			client := fake.NewClientset()
+			client.PrependReactor("create", "selfsubjectaccessreviews", func(a clienttesting.Action) (bool, runtime.Object, error) {
+				review := a.(clienttesting.CreateAction).GetObject().(*authorizationv1.SelfSubjectAccessReview)
+				review.Status.Allowed = review.Spec.ResourceAttributes.Resource != "nodes" || time.Since(began) >= c.late
+				return true, review, nil
+			})
+			got, err := settled(t.Context(), client, "")
+			if err != nil || len(got.reasons) != c.off || time.Since(began) > patience {
+				t.Errorf("%s late: %+v, %v after %s", c.late, got, err, time.Since(began))
+			}
+		})
 	}
 }
 

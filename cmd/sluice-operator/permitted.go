@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -50,6 +51,30 @@ func wants() []want {
 		{verb: "patch", resource: "pods", what: "mode replace is refused by the API server", off: func(*turnedOff) {}},
 		{verb: "update", group: "apps", resource: "deployments", subresource: "scale", what: "Scale is off", off: noScale},
 		{verb: "patch", group: "apps", resource: "deployments", what: "RollbackConfig is off", off: noConfigs},
+	}
+}
+
+// Of asking again for permissions that are not there.
+const (
+	patience = 3 * time.Second
+	askAgain = 500 * time.Millisecond
+)
+
+// settled is permitted, asked again for a while as long as something is missing: whoever
+// installs makes roles and pods at the same moment, and the API server learns of roles late.
+func settled(ctx context.Context, client kubernetes.Interface, namespace string) (*turnedOff, error) {
+	enough, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		found, err := permitted(ctx, client, namespace)
+		if err == nil && len(found.reasons) == 0 {
+			return found, nil
+		}
+		select {
+		case <-enough.Done():
+			return found, err
+		case <-time.After(askAgain):
+		}
 	}
 }
 

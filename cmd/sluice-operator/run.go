@@ -67,7 +67,7 @@ func run(ctx context.Context, opts options, log *slog.Logger) error {
 	}
 	o.metrics.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if o.turned, err = permitted(ctx, client, opts.watch); err != nil {
+	if o.turned, err = settled(ctx, client, opts.watch); err != nil {
 		return &missingError{err}
 	}
 	for _, reason := range o.turned.reasons {

@@ -22,8 +22,8 @@ type Object = map[string]any
 type Release struct{ Name, Namespace string }
 
 // Render renders the chart in dir with changes to its values, as YAML, and returns the
-// objects in the order of the templates' names. Whatever a template refuses, or is no YAML,
-// is an error.
+// objects as Helm applies them, what runs after all that it needs, else in the order of the
+// templates' names. Whatever a template refuses, or is no YAML, is an error.
 func Render(dir string, release Release, changes string) ([]Object, error) {
 	root, err := values(dir, release, changes)
 	if err != nil {
@@ -45,7 +45,16 @@ func Render(dir string, release Release, changes string) ([]Object, error) {
 		}
 		out = append(out, objects...)
 	}
+	slices.SortStableFunc(out, func(a, b Object) int { return rank(a) - rank(b) })
 	return out, nil
+}
+
+// rank is 1 for what runs, else 0.
+func rank(o Object) int {
+	if o["kind"] == "Deployment" || o["kind"] == "Pod" {
+		return 1
+	}
+	return 0
 }
 
 // decode reads the objects of a stream, empty documents left out.
