@@ -172,6 +172,11 @@ func removeStrays() {
 			os.Remove(dir) // only if it is empty
 		}
 	}
+	if !exists("/run/containerd/containerd.sock") { // nobody else's is there
+		for _, dir := range []string{"runc/k8s.io", "runc", "fifo", "s", ""} {
+			os.Remove(filepath.Join("/run/containerd", dir)) // only if it is empty
+		}
+	}
 	for _, controller := range []string{"", "*"} {
 		groups, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup", controller, "kubepods"))
 		for _, group := range groups {
