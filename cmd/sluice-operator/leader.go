@@ -19,6 +19,7 @@ import (
 	"github.com/sluicemesh/sluice/api/server"
 	sluicev1 "github.com/sluicemesh/sluice/api/sluice/v1"
 	"github.com/sluicemesh/sluice/api/v1alpha1"
+	"github.com/sluicemesh/sluice/cmd/internal/ports"
 	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/mesh/dashboard"
 	"github.com/sluicemesh/sluice/mesh/kube/disk"
@@ -85,7 +86,10 @@ func (l *leader) serve(ctx context.Context, api http.Handler) error {
 	web := server.NewHTTP(api)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return l.proxies.Serve(ctx) })
-	group.Go(func() error { l.feed.Run(ctx, l.expected); return ctx.Err() })
+	group.Go(func() error {
+		l.feed.Run(ctx, func() []mesh.Service { return ports.Expected(l.kernel.Records()) })
+		return ctx.Err()
+	})
 	group.Go(func() error { return web.Serve(plain) })
 	if !o.opts.noObjects {
 		group.Go(func() error {
@@ -167,9 +171,9 @@ func (l *leader) makeAPI() (http.Handler, error) {
 	return server.New(server.Config{
 		Kernel: l.kernel,
 		Topology: &server.Evidence{
-			Snapshots: l.feed, Registry: l.feed, Symptoms: symptoms{l.feed}, Overlays: l.kernel.Overlays,
+			Snapshots: l.feed, Registry: l.feed, Symptoms: ports.Symptoms{Feed: l.feed}, Overlays: l.kernel.Overlays,
 		},
-		Symptoms: symptoms{l.feed}, Proxies: proxies{l.proxies}, Registry: l.feed,
+		Symptoms: ports.Symptoms{Feed: l.feed}, Proxies: ports.Proxies{Server: l.proxies}, Registry: l.feed,
 		Tokens: &bearers{client: o.client, namespace: o.opts.namespace, log: l.log, now: time.Now},
 		Audit:  l.audit, Hosts: o.opts.secure.names(),
 		Version: version, Commit: commit, Started: o.started,
@@ -183,19 +187,6 @@ func (l *leader) makeAPI() (http.Handler, error) {
 		},
 		Log: l.log,
 	})
-}
-
-// expected returns the services that running plans restart: that they are down is no
-// symptom.
-func (l *leader) expected() []mesh.Service {
-	var services []mesh.Service
-	for _, record := range l.kernel.Records() {
-		if record.Phase == microkernel.Running || record.Phase == microkernel.Compensating {
-			services = append(services, record.RestartSet...)
-		}
-	}
-	slices.Sort(services)
-	return slices.Compact(services)
 }
 
 // evidenceAge is for how long a service that declares nothing must have been observed in a
@@ -219,13 +210,13 @@ func (l *leader) kernelConfig(metrics prometheus.Registerer) driver.Config {
 	o, policy := l.operator, l.policy()
 	watcher := driver.NewWatcher(driver.WatcherSettings{
 		Stats: driver.GraphStats{Topology: l.feed, Reporting: l.feed.Reporting}, Topology: l.feed, World: l.feed.World,
-		Symptoms: onsets{l.feed}, Now: time.Now, Window: policy.HarmWindow,
+		Symptoms: ports.Onsets{Feed: l.feed}, Now: time.Now, Window: policy.HarmWindow,
 		Overlays: l.proxies.Traffic().Installed,
 	})
 	config := driver.Config{
 		Policy:       policy,
 		Open:         l.openJournal,
-		Traffic:      traffic{Traffic: l.proxies.Traffic(), cluster: o.cluster},
+		Traffic:      traffic{Traffic: ports.Traffic{Traffic: l.proxies.Traffic()}, cluster: o.cluster},
 		Capabilities: capability(l.proxies.Capability),
 		Processes:    processes{cluster: o.cluster, feed: l.feed},
 		Topology:     l.feed,
@@ -235,7 +226,7 @@ func (l *leader) kernelConfig(metrics prometheus.Registerer) driver.Config {
 		Metrics:      metrics,
 		Monitor:      watcher,
 		Loads:        watcher,
-		Symptoms:     onsets{l.feed},
+		Symptoms:     ports.Onsets{Feed: l.feed},
 		CompactAfter: disk.CompactAfter,
 	}
 	if !o.turned.scale {

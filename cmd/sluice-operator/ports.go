@@ -3,21 +3,14 @@ package main
 import (
 	"context"
 	"errors"
-	"strconv"
-	"strings"
 
-	"github.com/sluicemesh/sluice/api/server"
-	sluicev1 "github.com/sluicemesh/sluice/api/sluice/v1"
+	"github.com/sluicemesh/sluice/cmd/internal/ports"
 	"github.com/sluicemesh/sluice/isa"
 	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/mesh/kube"
 	"github.com/sluicemesh/sluice/microkernel"
 	"github.com/sluicemesh/sluice/microkernel/driver"
-	"github.com/sluicemesh/sluice/topology"
 	"github.com/sluicemesh/sluice/topology/feed"
-	"github.com/sluicemesh/sluice/topology/symptom"
-	"github.com/sluicemesh/sluice/xds"
-	xdsserver "github.com/sluicemesh/sluice/xds/server"
 )
 
 // processes is the driver's port to the cluster.
@@ -72,10 +65,10 @@ func (c configs) SetRevision(ctx context.Context, object, revision string) (stri
 	return former, portError(err)
 }
 
-// traffic is the driver's port to the proxies: xds/server's, with what plain Envoy cannot
-// do as a refusal with its code, and no drain of what something else is moving.
+// traffic is the driver's port to the proxies, with no drain of what something else is
+// moving.
 type traffic struct {
-	*xdsserver.Traffic
+	ports.Traffic
 	cluster *kube.Cluster
 }
 
@@ -86,11 +79,7 @@ func (t traffic) Apply(ctx context.Context, overlay mesh.Overlay) (mesh.Acks, er
 			return mesh.Acks{}, &driver.Refused{Code: isa.CodeConflict, Reason: why}
 		}
 	}
-	acks, err := t.Traffic.Apply(ctx, overlay)
-	if errors.Is(err, xds.ErrUnsupported) {
-		err = &driver.Refused{Code: isa.CodeUnsupported, Reason: err.Error()}
-	}
-	return acks, err
+	return t.Traffic.Apply(ctx, overlay)
 }
 
 // capability is what can be done to a service behind our sidecars in a cluster: a pod is
@@ -101,101 +90,4 @@ func capability(of func(*mesh.ServiceState) mesh.Capability) func(*mesh.ServiceS
 		c.InPlace = false
 		return c
 	}
-}
-
-// proxies lists the Envoys for the API.
-type proxies struct{ server *xdsserver.Server }
-
-// Proxies implements server.Proxies.
-func (p proxies) Proxies() []server.Proxy {
-	list := p.server.Proxies()
-	rows := make([]server.Proxy, len(list))
-	for i, status := range list {
-		rows[i] = server.Proxy{
-			Node: status.Node, Service: status.Service, Connected: !status.Connected.IsZero(),
-			Since: status.Connected, EnvoyVersion: status.Envoy, Overlays: status.Overlays,
-		}
-		for _, t := range status.Types {
-			rows[i].Types = append(rows[i].Types, typeRow(t))
-		}
-	}
-	return rows
-}
-
-// Config implements server.ProxyConfigs.
-func (p proxies) Config(node string) []*sluicev1.ProxyResource {
-	resources := p.server.Config(node)
-	var rows []*sluicev1.ProxyResource
-	for _, t := range xds.Types() {
-		for _, r := range resources.Of(t) {
-			rows = append(rows, &sluicev1.ProxyResource{
-				Type: strings.ToLower(t.Short()), Name: r.Name, Version: r.Version, Body: r.JSON(),
-			})
-		}
-	}
-	return rows
-}
-
-// Overlaid implements server.ProxyConfigs.
-func (p proxies) Overlaid(node string) []*sluicev1.ProxyChange {
-	return changeRows(p.server.Overlaid(node))
-}
-
-// Preview implements server.ProxyConfigs.
-func (p proxies) Preview(program *isa.Program, most int) ([]*sluicev1.ProxyChange, int, error) {
-	changes, leftOff, err := p.server.Preview(program, most)
-	return changeRows(changes), leftOff, err
-}
-
-func changeRows(changes []xdsserver.ProxyChange) []*sluicev1.ProxyChange {
-	rows := make([]*sluicev1.ProxyChange, len(changes))
-	for i, c := range changes {
-		rows[i] = &sluicev1.ProxyChange{
-			Step: string(c.Step), Node: c.Node, Type: strings.ToLower(c.Type.Short()), Name: c.Name,
-			Change: c.Kind, Diff: c.Diff,
-		}
-	}
-	return rows
-}
-
-func typeRow(t xdsserver.TypeStatus) server.ProxyType {
-	row := server.ProxyType{
-		Type: strings.ToLower(t.Type), Sent: number(t.Sent), Acked: number(t.Acked),
-		Nack: t.Nack, At: t.AckedAt, Resources: t.Resources,
-	}
-	if t.NackedAt.After(row.At) {
-		row.At = t.NackedAt
-	}
-	return row
-}
-
-// number spells a version, "" for none.
-func number(version uint64) string {
-	if version == 0 {
-		return ""
-	}
-	return strconv.FormatUint(version, 10)
-}
-
-// symptoms lists the broken objectives.
-type symptoms struct{ feed *feed.Feed }
-
-// Symptoms implements server.Symptoms.
-func (s symptoms) Symptoms() []symptom.Symptom { return s.feed.Present() }
-
-// onsets lists them as the kernel wants them.
-type onsets struct{ feed *feed.Feed }
-
-// Symptoms implements driver.Symptoms.
-func (o onsets) Symptoms() []topology.Symptom {
-	present := o.feed.Present()
-	names := make([]mesh.Service, len(present))
-	for i := range present {
-		names[i] = present[i].Service
-	}
-	list := make([]topology.Symptom, len(present))
-	for i := range present {
-		list[i] = topology.Symptom{Service: present[i].Service, Onset: present[i].Onset, Others: names}
-	}
-	return list
 }

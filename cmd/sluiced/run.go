@@ -26,6 +26,7 @@ import (
 
 	"github.com/sluicemesh/sluice/api/server"
 	sluicev1 "github.com/sluicemesh/sluice/api/sluice/v1"
+	"github.com/sluicemesh/sluice/cmd/internal/ports"
 	"github.com/sluicemesh/sluice/mesh"
 	"github.com/sluicemesh/sluice/mesh/dashboard"
 	"github.com/sluicemesh/sluice/mesh/local"
@@ -136,7 +137,10 @@ func (d *daemon) serve(ctx context.Context, spans *grpc.Server, api http.Handler
 	if len(d.opts.replicas.peers) > 0 {
 		group.Go(func() error { return d.lead(ctx) })
 	}
-	group.Go(func() error { d.feed.Run(ctx, d.expected); return ctx.Err() })
+	group.Go(func() error {
+		d.feed.Run(ctx, func() []mesh.Service { return ports.Expected(d.kernel.Records()) })
+		return ctx.Err()
+	})
 	group.Go(func() error { return spans.Serve(otlpListener) })
 	group.Go(func() error { return web.Serve(apiListener) })
 	if spansListener != nil {
@@ -271,10 +275,10 @@ func (d *daemon) makeAPI() (http.Handler, error) {
 	return server.New(server.Config{
 		Kernel: d.kernel,
 		Topology: &server.Evidence{
-			Snapshots: d.feed, Registry: d.feed, Symptoms: symptoms{d.feed}, Overlays: d.kernel.Overlays,
+			Snapshots: d.feed, Registry: d.feed, Symptoms: ports.Symptoms{Feed: d.feed}, Overlays: d.kernel.Overlays,
 			MostMissed: d.opts.mostMissed,
 		},
-		Symptoms: symptoms{d.feed}, Proxies: proxies{d.proxies}, Registry: d.feed, Tokens: secrets,
+		Symptoms: ports.Symptoms{Feed: d.feed}, Proxies: ports.Proxies{Server: d.proxies}, Registry: d.feed, Tokens: secrets,
 		Audit:   d.audit,
 		Version: version, Commit: commit, Started: d.started,
 		Dashboard: dashboard.Handler(),
@@ -287,19 +291,6 @@ func (d *daemon) makeAPI() (http.Handler, error) {
 		},
 		Log: d.log,
 	})
-}
-
-// expected returns the services that running plans restart: that they are down is no
-// symptom.
-func (d *daemon) expected() []mesh.Service {
-	var services []mesh.Service
-	for _, record := range d.kernel.Records() {
-		if record.Phase == microkernel.Running || record.Phase == microkernel.Compensating {
-			services = append(services, record.RestartSet...)
-		}
-	}
-	slices.Sort(services)
-	return slices.Compact(services)
 }
 
 // tracing returns the provider of Sluice's own spans; it exports where
@@ -333,13 +324,13 @@ func (d *daemon) kernelConfig(tracer trace.Tracer) driver.Config {
 	}
 	watcher := driver.NewWatcher(driver.WatcherSettings{
 		Stats: driver.GraphStats{Topology: d.feed, Reporting: d.feed.Reporting}, Topology: d.feed, World: d.feed.World,
-		Symptoms: onsets{d.feed}, Now: time.Now, Window: policy.HarmWindow,
+		Symptoms: ports.Onsets{Feed: d.feed}, Now: time.Now, Window: policy.HarmWindow,
 		Overlays: d.proxies.Traffic().Installed,
 	})
 	return driver.Config{
 		Policy:       policy,
 		Open:         d.openJournal,
-		Traffic:      traffic{d.proxies.Traffic()},
+		Traffic:      ports.Traffic{Traffic: d.proxies.Traffic()},
 		Capabilities: d.proxies.Capability,
 		Processes:    processes{client: d.registry, feed: d.feed},
 		Topology:     d.feed,
@@ -349,7 +340,7 @@ func (d *daemon) kernelConfig(tracer trace.Tracer) driver.Config {
 		Metrics:      d.metrics,
 		Monitor:      watcher,
 		Loads:        watcher,
-		Symptoms:     onsets{d.feed},
+		Symptoms:     ports.Onsets{Feed: d.feed},
 	}
 }
 

@@ -1,4 +1,6 @@
-package main
+// Package ports puts the adapters of proxies and evidence into the shape that the kernel's
+// driver and the API ask for: the wiring that sluiced and sluice-operator share.
+package ports
 
 import (
 	"context"
@@ -15,12 +17,12 @@ import (
 	xdsserver "github.com/sluicemesh/sluice/xds/server"
 )
 
-// traffic is the driver's port to the proxies: xds/server's, with what plain Envoy
+// Traffic is the driver's port to the proxies: xds/server's, with what plain Envoy
 // cannot do as a refusal with its code.
-type traffic struct{ *xdsserver.Traffic }
+type Traffic struct{ *xdsserver.Traffic }
 
 // Apply implements driver.Traffic.
-func (t traffic) Apply(ctx context.Context, overlay mesh.Overlay) (mesh.Acks, error) {
+func (t Traffic) Apply(ctx context.Context, overlay mesh.Overlay) (mesh.Acks, error) {
 	acks, err := t.Traffic.Apply(ctx, overlay)
 	if errors.Is(err, xds.ErrUnsupported) {
 		err = &driver.Refused{Code: isa.CodeUnsupported, Reason: err.Error()}
@@ -28,12 +30,12 @@ func (t traffic) Apply(ctx context.Context, overlay mesh.Overlay) (mesh.Acks, er
 	return acks, err
 }
 
-// proxies lists the Envoys for the API.
-type proxies struct{ server *xdsserver.Server }
+// Proxies lists the Envoys for the API.
+type Proxies struct{ Server *xdsserver.Server }
 
 // Proxies implements server.Proxies.
-func (p proxies) Proxies() []server.Proxy {
-	list := p.server.Proxies()
+func (p Proxies) Proxies() []server.Proxy {
+	list := p.Server.Proxies()
 	rows := make([]server.Proxy, len(list))
 	for i, status := range list {
 		rows[i] = server.Proxy{
@@ -48,8 +50,8 @@ func (p proxies) Proxies() []server.Proxy {
 }
 
 // Config implements server.ProxyConfigs.
-func (p proxies) Config(node string) []*sluicev1.ProxyResource {
-	resources := p.server.Config(node)
+func (p Proxies) Config(node string) []*sluicev1.ProxyResource {
+	resources := p.Server.Config(node)
 	var rows []*sluicev1.ProxyResource
 	for _, t := range xds.Types() {
 		for _, r := range resources.Of(t) {
@@ -62,13 +64,13 @@ func (p proxies) Config(node string) []*sluicev1.ProxyResource {
 }
 
 // Overlaid implements server.ProxyConfigs.
-func (p proxies) Overlaid(node string) []*sluicev1.ProxyChange {
-	return changeRows(p.server.Overlaid(node))
+func (p Proxies) Overlaid(node string) []*sluicev1.ProxyChange {
+	return changeRows(p.Server.Overlaid(node))
 }
 
 // Preview implements server.ProxyConfigs.
-func (p proxies) Preview(program *isa.Program, most int) ([]*sluicev1.ProxyChange, int, error) {
-	changes, leftOff, err := p.server.Preview(program, most)
+func (p Proxies) Preview(program *isa.Program, most int) ([]*sluicev1.ProxyChange, int, error) {
+	changes, leftOff, err := p.Server.Preview(program, most)
 	return changeRows(changes), leftOff, err
 }
 
